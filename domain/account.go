@@ -1,0 +1,386 @@
+package domain
+
+import (
+	"math"
+	"time"
+)
+
+// An account is one tenant: its terms (plans, decks, configuration, licences)
+// and its calls by month.
+type account struct {
+	ledger  *Ledger
+	name    string
+	own     publications
+	configs versions[*TenantConfig]
+
+	revision uint64 // of own and configs
+	users    interned
+	licences []userHistory // by user
+	sources  interned
+	kinds    interned
+	families []Family // by kind
+
+	months  map[Month]*month
+	bounds  bool // the months' boundaries are as the configurations have them
+	amended map[Ref]*amendment
+	search  bool // some amendment is new: its call may be among those here
+}
+
+// userHistory is what was said about a user's licences, and what it amounts to.
+type userHistory struct {
+	events []licenceEvent
+	held   [families][]licence
+	terms  uint64 // under which held was made; 0: not made
+}
+
+// An amendment is what corrections and voids have said about one call.
+type amendment struct {
+	latest stamp // the standing one
+	call   *Call // nil: voided
+	events []amendmentEvent
+	found  bool    // the call is here
+	said   Instant // found: when the call was
+	month  *month  // where the standing call is kept; nil: nowhere
+	index  uint32
+}
+
+// amendmentEvent is what a correction without its call is listed as (R10).
+type amendmentEvent struct {
+	at      Instant
+	seconds int64
+}
+
+// interned gives strings small numbers.
+type interned struct {
+	names []string
+	index map[string]uint32
+}
+
+func (t *interned) of(name string) uint32 {
+	i, ok := t.index[name]
+	if !ok {
+		if t.index == nil {
+			t.index = map[string]uint32{}
+		}
+		i = uint32(len(t.names))
+		t.names = append(t.names, name)
+		t.index[name] = i
+	}
+	return i
+}
+
+func newAccount(l *Ledger, name string) *account {
+	return &account{ledger: l, name: name, own: newPublications(), months: map[Month]*month{}, amended: map[Ref]*amendment{}, bounds: true}
+}
+
+func (a *account) add(e *Event) {
+	switch data := e.Data.(type) {
+	case *Call:
+		a.addCall(e, data)
+	case *Correction:
+		a.amend(e, data.Ref, &data.Call)
+	case *Void:
+		a.amend(e, data.Ref, nil)
+	case *Assignment:
+		a.addLicence(data.User, licenceEvent{stamp{int64(data.EffectiveAt), e.Time, e.Source, e.ID}, data.Plan, data.Country})
+	case *Removal:
+		a.addLicence(data.User, licenceEvent{stamp{int64(data.EffectiveAt), e.Time, e.Source, e.ID}, data.Plan, ""})
+	case *Plan:
+		a.own.addPlan(e, data)
+		a.revision++
+	case *Deck:
+		a.own.addDeck(data)
+		a.revision++
+	case *TenantConfig:
+		a.configs.add(stamp{int64(data.EffectiveFrom), e.Time, e.Source, e.ID}, data)
+		a.revision++
+		a.bounds = false
+	}
+}
+
+// terms numbers the plans, decks and configurations that hold now.
+func (a *account) terms() uint64 { return 1 + a.revision + a.ledger.revision }
+
+func (a *account) plan(name string) *versions[*Plan] {
+	if v := a.own.plans[name]; v != nil {
+		return v
+	}
+	return a.ledger.catalog.plans[name]
+}
+
+func (a *account) deck(name string) *deckHistory {
+	if h := a.own.decks[name]; h != nil {
+		return h
+	}
+	return a.ledger.catalog.decks[name]
+}
+
+// deckFor is the deck that prices the calls of a licence (R6.3).
+func (a *account) deckFor(id Month, plan *Plan, country string) *deckHistory {
+	if name, ok := a.config(id).Decks[country]; ok {
+		return a.deck(name)
+	}
+	return a.deck(plan.Deck)
+}
+
+var defaultConfig = TenantConfig{TimeZone: "UTC", Zone: time.UTC, Currency: NoCurrency}
+
+func (a *account) config(id Month) *TenantConfig {
+	if c, ok := a.configs.on(id.FirstDay()); ok {
+		return c
+	}
+	return &defaultConfig
+}
+
+// defaultCurrency is that of an invoice without lines (R9).
+func (a *account) defaultCurrency(id Month, plan *Plan, country string) Currency {
+	if c, ok := a.deckFor(id, plan, country).currency(); ok {
+		return c
+	}
+	return a.config(id).Currency
+}
+
+// start is the month's first instant. A month ends where the next one starts,
+// so that every instant is in one month even if the tenant's zone changes.
+func (a *account) start(id Month) Instant { return id.Start(a.config(id).Zone) }
+
+func (a *account) monthOf(t Instant) Month {
+	id := MonthOf(t.Time()) + 1
+	for a.start(id) > t {
+		id--
+	}
+	return id
+}
+
+func (a *account) month(id Month) *month {
+	m := a.months[id]
+	if m == nil {
+		m = a.newMonth(id)
+		a.months[id] = m
+	}
+	return m
+}
+
+func (a *account) newMonth(id Month) *month {
+	return &month{account: a, id: id, start: a.start(id), end: a.start(id + 1), lastOf: map[uint32]uint32{}}
+}
+
+func (a *account) family(kind uint16) Family { return a.families[kind] }
+
+func (a *account) kind(name string) uint16 {
+	i := a.kinds.of(name)
+	if i > math.MaxUint16 {
+		// No plan can list a kind among so many: all that come later are one unlisted kind.
+		return math.MaxUint16
+	}
+	if int(i) == len(a.families) {
+		family := Calling
+		if name == KindConference {
+			family = Conferencing
+		}
+		a.families = append(a.families, family)
+	}
+	return uint16(i)
+}
+
+func (a *account) user(name string) uint32 {
+	i := a.users.of(name)
+	if int(i) == len(a.licences) {
+		a.licences = append(a.licences, userHistory{})
+	}
+	return i
+}
+
+func (a *account) addLicence(name string, e licenceEvent) {
+	user := a.user(name)
+	h := &a.licences[user]
+	h.events = insertLicence(h.events, e)
+	h.terms = 0
+	for _, m := range a.months {
+		if m.terms != 0 {
+			m.stale[user] = struct{}{}
+		}
+	}
+}
+
+// licencesOf are a user's intervals by family (R3).
+func (a *account) licencesOf(user uint32) [families][]licence {
+	h := &a.licences[user]
+	if terms := a.terms(); h.terms != terms {
+		h.held = intervals(h.events, a.familyOf)
+		h.terms = terms
+	}
+	return h.held
+}
+
+func (a *account) familyOf(plan string) Family {
+	if v := a.plan(plan); v != nil {
+		return v.values[0].Family
+	}
+	return Calling
+}
+
+func (a *account) addCall(e *Event, data *Call) {
+	if am := a.amended[Ref{e.Source, e.ID}]; am != nil && !am.found {
+		am.found, am.said = true, e.Time
+		a.stand(am, Ref{e.Source, e.ID})
+		return
+	}
+	a.keep(e.Source, e.ID, e.Time, data, 0)
+}
+
+// keep puts a call into its month.
+func (a *account) keep(source, id string, said Instant, data *Call, flags callFlags) (*month, uint32) {
+	c := call{
+		at: data.At(said), digits: data.Called.Digits, digitsLen: data.Called.Len, masked: data.Called.Masked,
+		user: a.user(data.User), source: a.sources.of(source), kind: a.kind(data.Kind),
+		billableMS: int32(data.BillableMS), flags: flags,
+	}
+	if data.Called.Plus {
+		c.flags |= flagPlus
+	}
+	if data.Direction == Outbound && data.Disposition == Answered && data.BillableMS > 0 {
+		c.flags |= flagCosts
+	}
+	a.settleBounds() // so that every call here is in a month whose boundaries put it there
+	m := a.month(a.monthOf(c.at))
+	return m, m.add(c, id, said)
+}
+
+// amend takes in a correction, or with call nil a void.
+func (a *account) amend(e *Event, ref Ref, data *Call) {
+	am := a.amended[ref]
+	if am == nil {
+		am = &amendment{}
+		a.amended[ref] = am
+		a.search = true
+	}
+	var seconds int64
+	if data != nil && data.Disposition == Answered {
+		seconds = DefaultIncrement.Seconds(data.BillableMS)
+	}
+	am.events = append(am.events, amendmentEvent{e.Time, seconds})
+	s := stamp{int64(e.Time), e.Time, e.Source, e.ID}
+	if len(am.events) > 1 && s.compare(am.latest) < 0 {
+		return
+	}
+	am.latest, am.call = s, data
+	if am.found {
+		a.stand(am, ref)
+	}
+}
+
+// stand makes the latest correction of a call that is here what counts.
+func (a *account) stand(am *amendment, ref Ref) {
+	if am.month != nil {
+		am.month.drop(am.index)
+		am.month = nil
+	}
+	if am.call != nil {
+		am.month, am.index = a.keep(ref.Source, ref.ID, am.said, am.call, flagAmended)
+	}
+}
+
+// resolve settles what may touch calls of any month: corrections that came
+// after their call, and months whose boundaries have moved.
+func (a *account) resolve() {
+	a.settleBounds() // first: findAmended remembers where calls are
+	if a.search {
+		a.findAmended()
+		a.search = false
+	}
+}
+
+func (a *account) settleBounds() {
+	if !a.bounds {
+		a.bounds = true
+		a.moveMonths()
+	}
+}
+
+func (a *account) findAmended() {
+	missing := 0
+	for _, am := range a.amended {
+		if !am.found {
+			missing++
+		}
+	}
+	type found struct {
+		m     *month
+		index uint32
+	}
+	hits := map[Ref]found{}
+	for _, m := range a.months {
+		for i := range m.calls {
+			if missing == 0 {
+				break
+			}
+			c := &m.calls[i]
+			if c.class == gone || c.flags&flagAmended != 0 {
+				continue
+			}
+			if am := a.amended[Ref{a.sources.names[c.source], string(m.idOf(c))}]; am != nil {
+				hits[Ref{a.sources.names[c.source], string(m.idOf(c))}] = found{m, uint32(i)}
+				missing--
+			}
+		}
+	}
+	for ref, hit := range hits {
+		am := a.amended[ref]
+		am.found, am.said = true, hit.m.saidAt(&hit.m.calls[hit.index])
+		hit.m.drop(hit.index)
+		a.stand(am, ref)
+	}
+}
+
+// moveMonths puts every call into the month it belongs to now.
+func (a *account) moveMonths() {
+	same := true
+	for id, m := range a.months {
+		same = same && m.start == a.start(id) && m.end == a.start(id+1)
+	}
+	if same {
+		return
+	}
+	old := a.months
+	a.months = map[Month]*month{}
+	for _, m := range old {
+		for i := range m.calls {
+			c := m.calls[i]
+			if c.class == gone {
+				continue
+			}
+			id := string(m.idOf(&c))
+			to := a.month(a.monthOf(c.at))
+			index := to.add(c, id, m.saidAt(&m.calls[i]))
+			if c.flags&flagAmended != 0 {
+				am := a.amended[Ref{a.sources.names[c.source], id}]
+				am.month, am.index = to, index
+			}
+		}
+	}
+}
+
+// dangling are the corrections without their call, said in the month (R10).
+func (a *account) dangling(m *month) (sum cell) {
+	for _, am := range a.amended {
+		if am.found {
+			continue
+		}
+		for _, e := range am.events {
+			if m.start <= e.at && e.at < m.end {
+				sum.add(1, e.seconds)
+			}
+		}
+	}
+	return sum
+}
+
+func (a *account) rating(id Month) Rating {
+	a.resolve()
+	m := a.months[id]
+	if m == nil {
+		m = a.newMonth(id) // not kept: asking must not cost memory
+	}
+	return m.rating()
+}

@@ -1,0 +1,193 @@
+package domain
+
+import (
+	"cmp"
+	"slices"
+)
+
+// A cell sums overage: of a line, or of the calls of a class.
+type cell struct{ calls, seconds int64 }
+
+func (c *cell) add(sign, seconds int64) {
+	c.calls += sign
+	c.seconds += sign * seconds
+}
+
+// A lane is the buckets of a pool that end together: all buckets of a linked
+// pool, or one bucket of an unlinked one. So R7 has one form: once a call has
+// brought any bucket of the lane to its end, every later call of the lane is
+// overage.
+//
+// Calls are kept by slot of time, with their sums. Slots wholly before the end
+// are in the pool, slots wholly after it are overage, and only the slot in
+// which the pool ends needs its calls in order. A late call, or a licence that
+// changes the grant, changes sums and perhaps moves the end by some slots.
+type lane struct {
+	buckets []int // of the plan, in its order
+	slots   []slot
+
+	// As of the last settle:
+	settled bool
+	granted []int64 // seconds, by position in buckets
+	end     int32   // the slot in which the lane ends; fromStart, or never
+	over    map[uint32]cell
+	overBy  []int64 // overage of the slots after end, by bucket
+	ending  draw
+}
+
+const (
+	fromStart = int32(-1)
+	never     = int32(1<<31 - 1)
+)
+
+type slot struct {
+	n       int32
+	calls   []uint32 // of the month
+	seconds []int64  // billed, by bucket
+}
+
+// A draw is what the ending slot did, call by call.
+type draw struct {
+	used      []int64 // by bucket, the slots before included
+	over      map[uint32]cell
+	overBy    []int64
+	firstOver Instant // of the whole lane; 0: no overage
+}
+
+func newLane(buckets []int) *lane {
+	return &lane{buckets: buckets, granted: make([]int64, len(buckets)), end: never, over: map[uint32]cell{}, overBy: make([]int64, len(buckets))}
+}
+
+func (l *lane) slotAt(n int32) *slot {
+	// Calls arrive roughly in order: look at the last slot first.
+	if last := len(l.slots) - 1; last >= 0 && l.slots[last].n == n {
+		return &l.slots[last]
+	}
+	i, found := slices.BinarySearchFunc(l.slots, n, func(s slot, n int32) int { return cmp.Compare(s.n, n) })
+	if !found {
+		l.slots = slices.Insert(l.slots, i, slot{n: n, seconds: make([]int64, len(l.buckets))})
+	}
+	return &l.slots[i]
+}
+
+func (l *lane) add(m *month, index uint32) {
+	c := &m.calls[index]
+	s := l.slotAt(m.slot(c))
+	s.calls = append(s.calls, index)
+	s.seconds[c.bucket] += int64(c.billed)
+	if s.n > l.end {
+		l.overage(c, 1)
+	}
+	l.settled = false
+}
+
+func (l *lane) remove(m *month, index uint32) {
+	c := &m.calls[index]
+	s := l.slotAt(m.slot(c))
+	i := slices.Index(s.calls, index)
+	s.calls[i] = s.calls[len(s.calls)-1]
+	s.calls = s.calls[:len(s.calls)-1]
+	s.seconds[c.bucket] -= int64(c.billed)
+	if s.n > l.end {
+		l.overage(c, -1)
+	}
+	l.settled = false
+}
+
+// overage counts a call wholly beyond the lane's end, or with sign -1 no longer.
+func (l *lane) overage(c *call, sign int64) {
+	sum := l.over[c.line]
+	sum.add(sign, int64(c.billed))
+	if sum.calls == 0 {
+		delete(l.over, c.line)
+	} else {
+		l.over[c.line] = sum
+	}
+	l.overBy[c.bucket] += sign * int64(c.billed)
+}
+
+func (l *lane) grant(granted []int64) {
+	if !slices.Equal(l.granted, granted) {
+		l.granted = granted
+		l.settled = false
+	}
+}
+
+// settle finds the lane's end and draws the slot it lies in.
+func (l *lane) settle(m *month) {
+	if l.settled {
+		return
+	}
+	before := make([]int64, len(l.buckets))
+	end, at := never, len(l.slots)
+	if slices.Contains(l.granted, 0) {
+		end, at = fromStart, 0
+	}
+search:
+	for i := 0; i < at; i++ {
+		for b, seconds := range l.slots[i].seconds {
+			if before[b]+seconds >= l.granted[b] {
+				end, at = l.slots[i].n, i
+				break search
+			}
+		}
+		for b, seconds := range l.slots[i].seconds {
+			before[b] += seconds
+		}
+	}
+	for i := range l.slots {
+		s := &l.slots[i]
+		sign := int64(0)
+		switch {
+		case s.n > end && s.n <= l.end:
+			sign = 1
+		case s.n > l.end && s.n <= end:
+			sign = -1
+		default:
+			continue
+		}
+		for _, index := range s.calls {
+			l.overage(&m.calls[index], sign)
+		}
+	}
+	l.end = end
+	l.ending = l.drawSlot(m, at, before)
+	l.settled = true
+}
+
+// drawSlot takes the calls of the slot in which the lane ends one by one (R7).
+func (l *lane) drawSlot(m *month, at int, used []int64) draw {
+	d := draw{used: used, over: map[uint32]cell{}, overBy: make([]int64, len(l.buckets))}
+	if l.end != fromStart && at < len(l.slots) {
+		calls := slices.Clone(l.slots[at].calls)
+		slices.SortFunc(calls, m.order)
+		ended := false
+		for _, index := range calls {
+			c := &m.calls[index]
+			var drawn int64
+			if !ended {
+				drawn = min(int64(c.billed), l.granted[c.bucket]-used[c.bucket])
+				used[c.bucket] += drawn
+				ended = used[c.bucket] >= l.granted[c.bucket]
+			}
+			if over := int64(c.billed) - drawn; over > 0 {
+				sum := d.over[c.line]
+				sum.add(1, over)
+				d.over[c.line] = sum
+				d.overBy[c.bucket] += over
+				if d.firstOver == 0 {
+					d.firstOver = c.at
+				}
+			}
+		}
+		at++
+	}
+	for ; d.firstOver == 0 && at < len(l.slots); at++ {
+		for _, index := range l.slots[at].calls {
+			if t := m.calls[index].at; d.firstOver == 0 || t < d.firstOver {
+				d.firstOver = t
+			}
+		}
+	}
+	return d
+}
