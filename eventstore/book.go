@@ -1,0 +1,311 @@
+package eventstore
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"tollbook/domain"
+	"tollbook/domain/cloudevents"
+	"tollbook/eventstore/block"
+	"tollbook/eventstore/merkle"
+)
+
+// Limits of one block. A block should be large enough that an fsync is shared by
+// many events, and small enough that nobody waits long for it.
+const (
+	maxBlockEvents = 16_384
+	maxBlockText   = 8 << 20 // canonical bytes of its events
+)
+
+// queueDepth is how many Submits may wait for the committer before further ones
+// block their callers: the back-pressure that bounds memory.
+const queueDepth = 1024
+
+// A Record is one thing received: an event, and the bytes it came as.
+type Record struct {
+	Event   domain.Event
+	Raw     []byte // kept if the event conflicts; nil: its canonical form is
+	Subject string // where it came in
+}
+
+// A Status is what became of a record.
+type Status uint8
+
+// Statuses: every record received is exactly one of them (R10, conservation).
+const (
+	Booked    Status = iota // it is in the book now
+	Duplicate               // it was already
+	Suspended               // it is in the book as a record.suspended
+)
+
+func (s Status) String() string { return [...]string{"booked", "duplicate", "suspended"}[s] }
+
+// A Result says what became of a record.
+type Result struct {
+	Status   Status
+	Position uint64 // of the event in the book; of a duplicate, of the first one
+	Reason   string // of a suspended record: a code
+	Detail   string // and a line for people
+}
+
+// A Follower is told of every block of the book in order, first those that were
+// there, then each new one after it is durable and before its senders know. It
+// must not keep b.Events' backing array beyond the call unless it owns what it
+// keeps: the events' strings and data are immutable and may be kept.
+type Follower func(b *block.Block, head Head)
+
+// A Book is safe for concurrent use.
+type Book struct {
+	log    Log
+	anchor *anchorFile
+	clock  instant
+	follow []Follower
+	lock   interface{ Unlock() error }
+
+	queue   chan *submission
+	closing chan struct{}
+	done    chan struct{}
+
+	mu     sync.Mutex // guards head and failed; the committer owns the rest
+	head   Head
+	failed error
+
+	chain      chain
+	index      map[identity]entry
+	duplicates map[[2]string]uint64 // (tenant, source): received since the last block
+}
+
+// identity is the first half of SHA-256 over (tenant, source, id).
+type identity [16]byte
+
+// entry is what the index knows of a booked event: exact content by digest.
+type entry struct {
+	digest   [16]byte // first half of the leaf hash
+	position uint64
+}
+
+// Options of Open.
+type Options struct {
+	Clock  func() domain.Instant // when blocks are sealed and records suspended
+	Follow []Follower
+	// Progress, if not nil, is called now and then while the book is read.
+	Progress func(events uint64)
+}
+
+// Open opens the book of a data directory over its log for writing: it takes the
+// directory's lock, reads and checks every block, compares the anchor, and
+// starts the committer. The Book owns the log from then on. Errors: ErrLocked,
+// ErrCorrupt with the block and what to do.
+func Open(ctx context.Context, dir string, openLog func(path string) (Log, error), o Options) (*Book, error) {
+	lock, err := LockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	log, err := openLog(LogPath(dir))
+	if err != nil {
+		return nil, errors.Join(err, lock.Unlock())
+	}
+	b := &Book{
+		log: log, clock: o.Clock, follow: o.Follow, lock: lock,
+		queue: make(chan *submission, queueDepth), closing: make(chan struct{}), done: make(chan struct{}),
+		index: map[identity]entry{}, duplicates: map[[2]string]uint64{},
+	}
+	if err := b.load(ctx, dir, o.Progress); err != nil {
+		return nil, errors.Join(err, b.closeFiles())
+	}
+	go b.commitLoop()
+	return b, nil
+}
+
+// LogPath is where a data directory has its log.
+func LogPath(dir string) string { return filepath.Join(dir, "book.db") }
+
+func (b *Book) load(ctx context.Context, dir string, progress func(uint64)) error {
+	end, err := b.log.Head(ctx)
+	if err != nil {
+		return err
+	}
+	file, anchor, err := openAnchor(AnchorPath(dir), end)
+	if err != nil {
+		return err
+	}
+	b.anchor = file
+	walk := Walk{Log: b.log, Anchor: anchor, Leaves: true}
+	err = walk.run(ctx, &b.chain, func(blk *block.Block, leaves []merkle.Hash, _ int) error {
+		for i := range blk.Events {
+			e := &blk.Events[i]
+			key := identityOf(e)
+			if first, twice := b.index[key]; twice {
+				return fmt.Errorf("%w: block %d: position %d has the identity of position %d (%s %s %s)",
+					ErrCorrupt, blk.Number, blk.First+uint64(i), first.position, e.Tenant, e.Source, e.ID)
+			}
+			b.index[key] = entry{[16]byte(leaves[i][:16]), blk.First + uint64(i)}
+		}
+		b.tell(blk)
+		if progress != nil {
+			progress(b.chain.head.Events)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	b.head = b.chain.head
+	return b.anchor.write(b.head)
+}
+
+func (b *Book) tell(blk *block.Block) {
+	for _, f := range b.follow {
+		f(blk, b.chain.head)
+	}
+}
+
+func identityOf(e *domain.Event) identity {
+	buf := make([]byte, 0, 384)
+	buf = append(append(buf, e.Tenant...), 0)
+	buf = append(append(buf, e.Source...), 0)
+	buf = append(buf, e.ID...)
+	sum := sha256.Sum256(buf)
+	return identity(sum[:16])
+}
+
+// Head is how far the book goes now: everything up to it is durable.
+func (b *Book) Head() Head {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.head
+}
+
+// Done is closed when the book takes no more: after Close, or because an append
+// failed; Err says which.
+func (b *Book) Done() <-chan struct{} { return b.done }
+
+// Err is why the book takes no more; nil while it does and after Close.
+func (b *Book) Err() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.failed
+}
+
+// Submit books records together and returns once each is durable, with a result
+// for each in their order. Records of one Submit are booked in their order, but
+// they may be spread over blocks. On an error nothing may be acknowledged: some
+// of the records may be in the book, and sending all of them again is safe.
+func (b *Book) Submit(ctx context.Context, records []Record) ([]Result, error) {
+	if len(records) == 0 {
+		return nil, nil
+	}
+	s := newSubmission(records)
+	select {
+	case b.queue <- s:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-b.done:
+		return nil, b.closedError()
+	}
+	select {
+	case <-s.done:
+		return s.results, s.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-b.done:
+		select {
+		case <-s.done:
+			return s.results, s.err
+		default:
+			return nil, b.closedError()
+		}
+	}
+}
+
+func (b *Book) closedError() error {
+	if err := b.Err(); err != nil {
+		return err
+	}
+	return ErrClosed
+}
+
+// Close stops taking records, finishes what is being appended, and releases the
+// directory. Waiting Submits that were not begun get ErrClosed.
+func (b *Book) Close() error {
+	select {
+	case <-b.closing:
+	default:
+		close(b.closing)
+	}
+	<-b.done
+	return b.closeFiles()
+}
+
+func (b *Book) closeFiles() error {
+	var errs []error
+	if b.log != nil {
+		errs = append(errs, b.log.Close())
+		b.log = nil
+	}
+	if b.anchor != nil {
+		errs = append(errs, b.anchor.close())
+		b.anchor = nil
+	}
+	if b.lock != nil {
+		errs = append(errs, b.lock.Unlock())
+		b.lock = nil
+	}
+	return errors.Join(errs...)
+}
+
+// A submission is the records of one Submit on their way.
+type submission struct {
+	records []Record
+	keys    []identity
+	leaves  []merkle.Hash
+	sizes   []int
+	results []Result
+	next    int // the first record that is not in a block yet
+	err     error
+	done    chan struct{}
+}
+
+// newSubmission does the work that needs no turn: hashing, in the caller's goroutine.
+func newSubmission(records []Record) *submission {
+	s := &submission{
+		records: records, keys: make([]identity, len(records)), leaves: make([]merkle.Hash, len(records)),
+		sizes: make([]int, len(records)), results: make([]Result, len(records)), done: make(chan struct{}),
+	}
+	var canonical []byte
+	for i := range records {
+		canonical = cloudevents.Append(canonical[:0], &records[i].Event)
+		s.keys[i] = identityOf(&records[i].Event)
+		s.leaves[i] = merkle.Leaf(canonical)
+		s.sizes[i] = len(canonical)
+	}
+	return s
+}
+
+// Events reads events by position, in ascending order, and calls each with them.
+// It reads the blocks that hold them, and where these are of an older generation
+// of symbols, those before them.
+func (b *Book) Events(ctx context.Context, positions []uint64, each func(position uint64, e *domain.Event) error) error {
+	positions = slices.Sorted(slices.Values(positions))
+	walk := Walk{Log: b.log}
+	next := 0
+	if len(positions) > 0 {
+		walk.Until = positions[len(positions)-1]
+	}
+	_, err := walk.Run(ctx, func(blk *block.Block, head Head, _ int) error {
+		for ; next < len(positions) && positions[next] <= head.Events; next++ {
+			if i := positions[next] - blk.First; i < uint64(len(blk.Events)) {
+				if err := each(positions[next], &blk.Events[i]); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	return err
+}

@@ -1,0 +1,210 @@
+package eventstore
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"tollbook/domain"
+	"tollbook/domain/cloudevents"
+	"tollbook/eventstore/block"
+	"tollbook/eventstore/merkle"
+)
+
+// commitLoop seals what is waiting, one block after the other, until Close or
+// until an append fails.
+func (b *Book) commitLoop() {
+	defer close(b.done)
+	var waiting []*submission
+	for {
+		waiting = waiting[:0]
+		select {
+		case s := <-b.queue:
+			waiting = append(waiting, s)
+		case <-b.closing:
+			return
+		}
+		// What has come meanwhile shares the block; nothing waits for more to come.
+		for more, n := true, len(waiting[0].records); more && n < maxBlockEvents; {
+			select {
+			case s := <-b.queue:
+				waiting = append(waiting, s)
+				n += len(s.records)
+			default:
+				more = false
+			}
+		}
+		if err := b.commit(waiting); err != nil {
+			b.mu.Lock()
+			b.failed = err
+			b.mu.Unlock()
+			return
+		}
+	}
+}
+
+// commit brings the waiting submissions into blocks, each appended and durable
+// before its senders know. After an error no sender knows anything.
+func (b *Book) commit(waiting []*submission) error {
+	for len(waiting) > 0 {
+		p := newPending(b)
+		full := false
+		for _, s := range waiting {
+			if full = !p.take(s); full {
+				break
+			}
+		}
+		if err := p.seal(); err != nil {
+			for _, s := range waiting {
+				s.err = err
+				close(s.done)
+			}
+			return err
+		}
+		for len(waiting) > 0 && waiting[0].next == len(waiting[0].records) {
+			close(waiting[0].done)
+			waiting = waiting[1:]
+		}
+	}
+	return nil
+}
+
+// pending is a block that is being put together. Nothing of the Book changes
+// until it is durable.
+type pending struct {
+	book   *Book
+	events []domain.Event
+	leaves []merkle.Hash
+	index  map[identity]entry
+	text   int
+	repeat []*domain.Event
+}
+
+func newPending(b *Book) *pending {
+	return &pending{book: b, index: map[identity]entry{}}
+}
+
+// take decides what becomes of each record of s; false when the block is full.
+func (p *pending) take(s *submission) bool {
+	for ; s.next < len(s.records); s.next++ {
+		i := s.next
+		if len(p.events) == maxBlockEvents || p.text > 0 && p.text+s.sizes[i] > maxBlockText {
+			return false
+		}
+		record := &s.records[i]
+		s.results[i] = p.decide(record, s.keys[i], s.leaves[i], s.sizes[i])
+	}
+	return true
+}
+
+func (p *pending) lookup(key identity) (entry, bool) {
+	if e, ok := p.index[key]; ok {
+		return e, true
+	}
+	e, ok := p.book.index[key]
+	return e, ok
+}
+
+func (p *pending) decide(r *Record, key identity, leaf merkle.Hash, size int) Result {
+	suspended, refused := r.Event.Data.(*domain.Suspended)
+	known, twice := p.lookup(key)
+	switch {
+	case !twice:
+		position := p.add(r.Event, key, leaf, size)
+		if refused {
+			return Result{Suspended, position, suspended.Reason, suspended.Detail}
+		}
+		return Result{Status: Booked, Position: position}
+	case refused || known.digest == [16]byte(leaf[:16]):
+		// A suspended record's id is made of its content; when and why it was refused may differ.
+		p.repeat = append(p.repeat, &r.Event)
+		return Result{Status: Duplicate, Position: known.position}
+	}
+	raw := r.Raw
+	if raw == nil {
+		raw = cloudevents.Append(nil, &r.Event)
+	}
+	detail := fmt.Sprintf("source %s id %s is booked at position %d with other content (digest %x, this one %x): a correction needs tollbook.call.corrected.v1 or an id of its own",
+		r.Event.Source, r.Event.ID, known.position, known.digest, leaf[:16])
+	again := Record{Event: Suspend(r.Event.Tenant, r.Subject, raw, ReasonConflict, detail, p.book.clock())}
+	canonical := cloudevents.Append(nil, &again.Event)
+	return p.decide(&again, identityOf(&again.Event), merkle.Leaf(canonical), len(canonical))
+}
+
+func (p *pending) add(e domain.Event, key identity, leaf merkle.Hash, size int) (position uint64) {
+	position = p.book.chain.head.Events + uint64(len(p.events)) + 1
+	p.events = append(p.events, e)
+	p.leaves = append(p.leaves, leaf)
+	p.index[key] = entry{[16]byte(leaf[:16]), position}
+	p.text += size
+	return position
+}
+
+// seal makes the block durable and then known: to the index, the chain, the
+// anchor and the followers. A crash before the append leaves nothing; after it,
+// the block, which the next Open finds; the anchor may be one block behind.
+func (p *pending) seal() error {
+	b := p.book
+	if len(p.events) == 0 {
+		p.countRepeats()
+		return nil
+	}
+	c := &b.chain
+	tree := c.tree.Clone()
+	for _, leaf := range p.leaves {
+		tree.Append(leaf)
+	}
+	blk := &block.Block{
+		Header: block.Header{
+			Number: c.head.Block + 1, Prev: c.head.Hash, First: c.head.Events + 1,
+			Count: uint32(len(p.events)), SealedAt: b.clock(), Tree: tree.Peaks,
+		},
+		Events: p.events,
+	}
+	p.countRepeats()
+	for from, n := range b.duplicates {
+		blk.Duplicates = append(blk.Duplicates, block.Duplicates{Tenant: from[0], Source: from[1], N: n})
+	}
+	slices.SortFunc(blk.Duplicates, func(a, b block.Duplicates) int {
+		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Source, b.Source))
+	})
+	data, staged, err := c.symbols.Encode(nil, blk)
+	if err != nil {
+		return fmt.Errorf("block %d: %w", blk.Number, err)
+	}
+	if err := b.log.Append(context.Background(), blk.Number, data); err != nil {
+		return fmt.Errorf("block %d: %w", blk.Number, err)
+	}
+	staged.Commit()
+	c.tree = tree
+	c.head = Head{Block: blk.Number, Hash: block.Hash(data), Events: c.head.Events + uint64(len(p.events))}
+	for key, e := range p.index {
+		b.index[key] = e
+	}
+	clear(b.duplicates)
+	if err := b.anchor.write(c.head); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	b.head = c.head
+	b.mu.Unlock()
+	b.tell(blk)
+	return nil
+}
+
+// maxRepeatSources is how many (tenant, source) the count of duplicates is kept
+// apart for between two blocks; further ones are counted under the tenant alone.
+const maxRepeatSources = 10_000
+
+func (p *pending) countRepeats() {
+	counts := p.book.duplicates
+	for _, e := range p.repeat {
+		key := [2]string{e.Tenant, e.Source}
+		if _, ok := counts[key]; !ok && len(counts) >= maxRepeatSources {
+			key[1] = SuspenseSource
+		}
+		counts[key]++
+	}
+	p.repeat = nil
+}

@@ -1,0 +1,39 @@
+package eventstore
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+
+	"tollbook/domain"
+)
+
+// SuspenseSource is the source of the events the engine writes about records it
+// could not book.
+const SuspenseSource = "tollbook/suspense"
+
+// Reasons of a suspended record: one word, for machines.
+const (
+	ReasonSyntax   = "syntax"   // not JSON, not CloudEvents, a field out of its range
+	ReasonSubject  = "subject"  // the NATS subject names no tenant, or another than the event
+	ReasonTooLarge = "size"     // more than a message or an event may have
+	ReasonConflict = "conflict" // (tenant, source, id) is booked with other content
+	ReasonSwitch   = "switch"   // no configuration for the switch; taken up once there is one
+	ReasonFormat   = "format"   // a CDR format this version does not read
+)
+
+// Suspend makes the event that keeps a record which could not be booked. Its id
+// is a hash of where the record came in and of its bytes, so that the same
+// record refused again is a duplicate, not a second one.
+func Suspend(tenant, subject string, raw []byte, reason, detail string, at domain.Instant) domain.Event {
+	h := sha256.New()
+	h.Write([]byte(subject))
+	h.Write([]byte{0})
+	h.Write(raw)
+	if len(detail) > domain.MaxReasonBytes {
+		detail = detail[:domain.MaxReasonBytes]
+	}
+	return domain.Event{
+		Tenant: tenant, Source: SuspenseSource, ID: hex.EncodeToString(h.Sum(nil)), Time: at,
+		Data: &domain.Suspended{Reason: reason, Detail: detail, Subject: subject, Raw: raw},
+	}
+}
