@@ -1,0 +1,177 @@
+package consumers
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+
+	"tollbook/consumers/cdr"
+	"tollbook/domain"
+	"tollbook/domain/cloudevents"
+	"tollbook/eventstore"
+)
+
+// SubjectPrefix begins every subject that is intake: tollbook.<tenant>.…
+const SubjectPrefix = "tollbook."
+
+// A Message is what came in, however it came.
+type Message struct {
+	Subject string                   // tollbook.<tenant>.…
+	Header  func(name string) string // never nil; "" for an absent header
+	Payload []byte                   // must not change any more
+
+	// AnyTenant lets the tenant be [domain.NoTenant] in the subject, which leaves it
+	// to each event's own attribute: how files come, whose sender may speak for all.
+	AnyTenant bool
+}
+
+// Intake turns messages into records of the book. It is safe for concurrent use.
+type Intake struct {
+	book     *eventstore.Book
+	switches *Switches
+	clock    func() domain.Instant
+}
+
+// NewIntake returns an Intake for the book; switches must follow that book.
+func NewIntake(book *eventstore.Book, switches *Switches, clock func() domain.Instant) *Intake {
+	return &Intake{book, switches, clock}
+}
+
+// Receive books every record of a message and returns what became of each, in
+// their order. On an error the message must not be acknowledged; handling it
+// again is safe.
+func (in *Intake) Receive(ctx context.Context, m Message) ([]eventstore.Result, error) {
+	return in.Book(ctx, in.Records(m))
+}
+
+// Book books records, with a result for each.
+func (in *Intake) Book(ctx context.Context, records []eventstore.Record) ([]eventstore.Result, error) {
+	return in.book.Submit(ctx, records)
+}
+
+// Records decodes a message. What can't be read is a record too: one that
+// suspends its bytes.
+func (in *Intake) Records(m Message) []eventstore.Record {
+	tenant, rest, err := parseSubject(m.Subject)
+	if m.AnyTenant && strings.HasPrefix(m.Subject, SubjectPrefix+domain.NoTenant+".") {
+		return in.each(m, domain.NoTenant, func(raw []byte) (domain.Event, string, error) {
+			e, err := cloudevents.Decode(raw, "")
+			return e, eventstore.ReasonSyntax, err
+		})
+	}
+	if err != nil {
+		return []eventstore.Record{in.suspend(domain.NoTenant, m.Subject, m.Payload, eventstore.ReasonSubject, err)}
+	}
+	read := func(raw []byte) (domain.Event, string, error) {
+		e, err := cloudevents.Decode(raw, tenant)
+		return e, eventstore.ReasonSyntax, err
+	}
+	switch {
+	case rest[0] == "cdr":
+		return in.each(m, tenant, in.switches.reader(tenant, rest))
+	case m.Header("ce-specversion") != "" || m.Header("ce-type") != "":
+		e, err := cloudevents.DecodeBinary(m.Header, m.Payload, tenant)
+		return []eventstore.Record{in.record(m, tenant, m.Payload, e, eventstore.ReasonSyntax, err)}
+	}
+	return in.each(m, tenant, read)
+}
+
+// reader reads one record: an event, or why not, with the reason's code.
+type reader func(raw []byte) (domain.Event, string, error)
+
+func (in *Intake) each(m Message, tenant string, read reader) []eventstore.Record {
+	var records []eventstore.Record
+	err := cloudevents.Split(m.Payload, func(raw []byte) error {
+		e, reason, err := read(raw)
+		records = append(records, in.record(m, tenant, raw, e, reason, err))
+		return nil
+	})
+	if err == nil && len(records) == 0 {
+		err = fmt.Errorf("the message is empty: send one JSON object, an array of them, or one a line")
+	}
+	if err != nil {
+		// As a whole: of a message that has no clear ends, parts are worth nothing.
+		return []eventstore.Record{in.suspend(tenant, m.Subject, m.Payload, eventstore.ReasonSyntax, err)}
+	}
+	return records
+}
+
+func (in *Intake) record(m Message, tenant string, raw []byte, e domain.Event, reason string, err error) eventstore.Record {
+	if err == nil {
+		err = engineOnly(&e)
+		reason = eventstore.ReasonSyntax
+	}
+	if err != nil {
+		if tenant == domain.NoTenant {
+			tenant = namedTenant(raw)
+		}
+		return in.suspend(tenant, m.Subject, raw, reason, err)
+	}
+	return eventstore.Record{Event: e, Raw: raw, Subject: m.Subject}
+}
+
+// namedTenant is whose desk a refused event of a file goes to: the tenant it
+// names, where that much of it can be read.
+func namedTenant(raw []byte) string {
+	var named struct {
+		Tenant string `json:"tenant"`
+	}
+	if json.Unmarshal(raw, &named) != nil || !ValidTenant(named.Tenant) {
+		return domain.NoTenant
+	}
+	return named.Tenant
+}
+
+// engineOnly refuses what only the engine itself may write.
+func engineOnly(e *domain.Event) error {
+	switch e.Data.(type) {
+	case *domain.Suspended, *domain.Recycled:
+		return fmt.Errorf("type: %s is written by the engine itself and can't be published", e.Data.Type())
+	}
+	if e.Source == eventstore.SuspenseSource {
+		return fmt.Errorf("source: %s is the engine's own; use another", e.Source)
+	}
+	return nil
+}
+
+func (in *Intake) suspend(tenant, subject string, raw []byte, reason string, err error) eventstore.Record {
+	return eventstore.Record{Event: eventstore.Suspend(tenant, subject, raw, reason, err.Error(), in.clock()), Subject: subject}
+}
+
+// parseSubject splits tollbook.<tenant>.<rest…>.
+func parseSubject(subject string) (tenant string, rest []string, err error) {
+	tokens := strings.Split(strings.TrimPrefix(subject, SubjectPrefix), ".")
+	if !strings.HasPrefix(subject, SubjectPrefix) || len(tokens) < 2 {
+		return "", nil, fmt.Errorf("subject %.80q: must be tollbook.<tenant>.<what>, such as tollbook.contoso.call.completed", subject)
+	}
+	if !ValidTenant(tokens[0]) {
+		return "", nil, fmt.Errorf("subject %.80q: the tenant must be 1 to 63 of a-z, 0-9 and -, not beginning with -", subject)
+	}
+	return tokens[0], tokens[1:], nil
+}
+
+// ValidTenant reports whether s can be a tenant: [a-z0-9][a-z0-9-]{0,62}.
+func ValidTenant(s string) bool {
+	return s != "" && len(s) <= 63 && s[0] != '-' && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
+}
+
+// Announcement reports whether the subject is one the engine itself publishes on
+// (tollbook.<tenant>.pool.threshold): it comes back through the stream and is not intake.
+func Announcement(subject string) bool {
+	return strings.HasSuffix(subject, ".pool.threshold") && strings.Count(subject, ".") == 3
+}
+
+// CDRSubject is where the records of a switch's own format are published.
+func CDRSubject(tenant, format, sw string) string {
+	return SubjectPrefix + tenant + ".cdr." + format + "." + sw
+}
+
+// reasonOf is the code of a CDR's refusal.
+func reasonOf(err error) string {
+	if r, ok := err.(*cdr.Refusal); ok {
+		return r.Code
+	}
+	return eventstore.ReasonSyntax
+}

@@ -1,0 +1,79 @@
+package consumers
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill"
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/ThreeDotsLabs/watermill/message/router/middleware"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"tollbook/consumers/jetstream"
+)
+
+// The stream that keeps what is published until it is booked, and the consumer
+// that books it.
+const (
+	StreamName   = "TOLLBOOK"
+	ConsumerName = "tollbook-book"
+	topic        = "tollbook.>"
+)
+
+// EnsureStream makes the stream, or brings it up to date. It is a work queue: a
+// message is gone from it once it is booked, as the book keeps it from then on.
+func EnsureStream(ctx context.Context, js natsjs.JetStream) error {
+	_, err := js.CreateOrUpdateStream(ctx, natsjs.StreamConfig{
+		Name:        StreamName,
+		Description: "CDRs and licence events on their way into the book",
+		Subjects:    []string{topic},
+		Retention:   natsjs.WorkQueuePolicy,
+		Storage:     natsjs.FileStorage,
+		// A full stream must refuse, so that the sender knows, and never drop what is oldest.
+		Discard: natsjs.DiscardNew,
+		// The book knows repeats by (tenant, source, id). A Nats-Msg-Id must never make a
+		// record disappear, so NATS looks back no longer than the least it takes.
+		Duplicates: 100 * time.Millisecond,
+	})
+	if err != nil {
+		return fmt.Errorf("stream %s on NATS: %w: is JetStream enabled there?", StreamName, err)
+	}
+	return nil
+}
+
+// Serve books what comes through the stream, with a Watermill router, until ctx
+// is done, and then stops cleanly: what was not acknowledged comes again.
+func Serve(ctx context.Context, js natsjs.JetStream, in *Intake, logger watermill.LoggerAdapter) error {
+	if err := EnsureStream(ctx, js); err != nil {
+		return err
+	}
+	subscriber, err := jetstream.NewSubscriber(jetstream.SubscriberConfig{
+		JetStream: js,
+		Route: jetstream.FixedRoute(jetstream.Route{
+			Stream: StreamName, Durable: ConsumerName, Filters: []string{topic},
+		}),
+		Logger: logger,
+	})
+	if err != nil {
+		return err
+	}
+	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: 30 * time.Second}, logger)
+	if err != nil {
+		return err
+	}
+	router.AddMiddleware(middleware.Recoverer)
+	router.AddConsumerHandler("book", topic, subscriber, in.handle)
+	return router.Run(ctx)
+}
+
+// handle returns once the message's records are durable; the router
+// acknowledges it then, and an error makes NATS send it again.
+func (in *Intake) handle(msg *message.Message) error {
+	subject := jetstream.Subject(msg)
+	if Announcement(subject) {
+		return nil
+	}
+	_, err := in.Receive(msg.Context(), Message{Subject: subject, Header: msg.Metadata.Get, Payload: msg.Payload})
+	return err
+}
