@@ -1,0 +1,14 @@
+// Package api is how others ask a running engine: a NATS service (micro) with
+// request and reply, the client that the command line uses, and the page.
+//
+// Subjects, all with JSON:
+//
+//	tollbook-api.publish.<tenant>.<what>  the payload of tollbook.<tenant>.<what>; answers once it is booked: [Receipt]
+//	tollbook-api.pools                    [MonthRequest] → projections.PoolsDocument
+//	tollbook-api.invoice                  [MonthRequest] → projections.InvoiceDocument
+//	tollbook-api.status                   → [Status]
+//
+// A refusal has the headers Nats-Service-Error-Code (400 wrong request, 503 the
+// engine takes no more) and Nats-Service-Error, one line that says what to do.
+// Answers of more than [gzipFrom] bytes are gzip, with the header Content-Encoding.
+package api

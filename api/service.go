@@ -1,0 +1,168 @@
+package api
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"tollbook/consumers"
+	"tollbook/domain"
+	"tollbook/projections"
+)
+
+// gzipFrom is from how many bytes an answer is compressed: it must fit a NATS
+// message, and documents of many small pools shrink twentyfold.
+const gzipFrom = 64 << 10
+
+// inFlight is how many requests are worked on at once; further ones wait in NATS.
+const inFlight = 64
+
+// Service answers requests. Its fields are not changed after Start.
+type Service struct {
+	Intake *consumers.Intake
+	Months *projections.Months
+	Log    *slog.Logger
+}
+
+// Start adds the service to the connection, until the returned stop is called.
+func (s *Service) Start(ctx context.Context, nc *nats.Conn, version string) (stop func() error, err error) {
+	service, err := micro.AddService(nc, micro.Config{
+		Name: ServiceName, Version: version,
+		Description: "Telephony billing: books events, answers pools and invoices",
+	})
+	if err != nil {
+		return nil, fmt.Errorf("NATS service: %w", err)
+	}
+	turns := make(chan struct{}, inFlight)
+	add := func(name, subject string, handle func(context.Context, micro.Request) (any, error)) {
+		err2 := service.AddEndpoint(name, micro.HandlerFunc(func(r micro.Request) {
+			turns <- struct{}{}
+			go func() {
+				defer func() { <-turns }()
+				s.answer(ctx, r, handle)
+			}()
+		}), micro.WithEndpointSubject(Prefix+subject))
+		if err == nil {
+			err = err2
+		}
+	}
+	add("publish", "publish.>", s.publish)
+	add("pools", "pools", s.pools)
+	add("invoice", "invoice", s.invoice)
+	add("status", "status", s.status)
+	if err != nil {
+		return nil, fmt.Errorf("NATS service: %w", err)
+	}
+	return service.Stop, nil
+}
+
+// wrong is an error of the request, not of the engine.
+type wrong struct{ error }
+
+func (s *Service) answer(ctx context.Context, r micro.Request, handle func(context.Context, micro.Request) (any, error)) {
+	v, err := handle(ctx, r)
+	if err != nil {
+		code := "503"
+		if _, ok := err.(wrong); ok {
+			code = "400"
+		}
+		if err := r.Error(code, err.Error(), nil); err != nil {
+			s.Log.Warn("answer not sent", "subject", r.Subject(), "error", err)
+		}
+		return
+	}
+	data, err := json.Marshal(v)
+	if err != nil {
+		s.Log.Error("answer not made", "subject", r.Subject(), "error", err)
+		_ = r.Error("503", err.Error(), nil)
+		return
+	}
+	headers := micro.Headers{"Content-Type": {"application/json"}}
+	if len(data) > gzipFrom {
+		headers["Content-Encoding"] = []string{"gzip"}
+		data = compress(data)
+	}
+	if err := r.Respond(data, micro.WithHeaders(headers)); err != nil {
+		s.Log.Warn("answer not sent", "subject", r.Subject(), "bytes", len(data), "error", err)
+	}
+}
+
+func compress(data []byte) []byte {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	// Writing to a bytes.Buffer cannot fail.
+	_, _ = w.Write(data)
+	_ = w.Close()
+	return b.Bytes()
+}
+
+func (s *Service) publish(ctx context.Context, r micro.Request) (any, error) {
+	m := consumers.Message{
+		Subject: consumers.SubjectPrefix + strings.TrimPrefix(r.Subject(), Prefix+"publish."),
+		Header:  r.Headers().Get,
+		Payload: r.Data(), AnyTenant: true,
+	}
+	records := s.Intake.Records(m)
+	results, err := s.Intake.Book(ctx, records)
+	if err != nil {
+		return nil, err
+	}
+	return receipt(records, results), nil
+}
+
+func (s *Service) month(r micro.Request) (MonthRequest, projections.Statement, error) {
+	var q MonthRequest
+	if err := json.Unmarshal(r.Data(), &q); err != nil {
+		return q, projections.Statement{}, wrong{fmt.Errorf("the request must be JSON such as {\"tenant\":\"contoso\",\"month\":\"2026-10\"}: %w", err)}
+	}
+	statement, err := StatementOf(s.Months, q)
+	return q, statement, err
+}
+
+// StatementOf checks a request and asks the months.
+func StatementOf(months *projections.Months, q MonthRequest) (projections.Statement, error) {
+	if !consumers.ValidTenant(q.Tenant) {
+		return projections.Statement{}, wrong{fmt.Errorf("tenant %.80q: must be 1 to 63 of a-z, 0-9 and -", q.Tenant)}
+	}
+	month, err := domain.ParseMonth(q.Month)
+	if err != nil {
+		return projections.Statement{}, wrong{err}
+	}
+	return months.Statement(q.Tenant, month), nil
+}
+
+func (s *Service) pools(_ context.Context, r micro.Request) (any, error) {
+	_, statement, err := s.month(r)
+	return statement.PoolsDocument(), err
+}
+
+func (s *Service) invoice(_ context.Context, r micro.Request) (any, error) {
+	q, statement, err := s.month(r)
+	return statement.InvoiceDocument(q.Country, q.Plan), err
+}
+
+func (s *Service) status(context.Context, micro.Request) (any, error) {
+	return StatusOf(s.Months), nil
+}
+
+// StatusOf is how far the months are.
+func StatusOf(months *projections.Months) Status {
+	head := months.Head()
+	status := Status{Position: head.Events, Block: head.Block, Head: head.String(), Tenants: []TenantStatus{}}
+	for _, tenant := range months.Tenants() {
+		intake, _ := months.Intake(tenant)
+		t := TenantStatus{Tenant: tenant, Received: intake.Received(), Months: []string{}, Intake: intake}
+		for _, m := range months.MonthsOf(tenant) {
+			t.Months = append(t.Months, m.String())
+		}
+		status.Tenants = append(status.Tenants, t)
+	}
+	return status
+}

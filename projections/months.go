@@ -1,0 +1,121 @@
+package projections
+
+import (
+	"maps"
+	"slices"
+	"sync"
+
+	"tollbook/domain"
+	"tollbook/eventstore"
+	"tollbook/eventstore/block"
+)
+
+// Months are the live months of every tenant. It is safe for concurrent use.
+type Months struct {
+	mu      sync.Mutex // a query may bring sums up to date, so readers write too
+	ledger  *domain.Ledger
+	head    eventstore.Head
+	intake  map[string]*Intake
+	touched map[monthKey]struct{} // since thresholds were last looked at
+	levels  map[levelKey]int
+}
+
+type monthKey struct {
+	tenant string
+	month  domain.Month
+}
+
+// Intake is what became of what a tenant sent: at every position
+// received = booked + duplicate + suspended (R10).
+type Intake struct {
+	Booked    uint64 `json:"booked"`    // events in the book that somebody published
+	Duplicate uint64 `json:"duplicate"` // repeats of booked events
+	Suspended uint64 `json:"suspended"` // records in suspense now
+}
+
+// Received is the sum that conservation is about.
+func (i Intake) Received() uint64 { return i.Booked + i.Duplicate + i.Suspended }
+
+// NewMonths returns the fold of an empty book.
+func NewMonths() *Months {
+	return &Months{
+		ledger: domain.NewLedger(), intake: map[string]*Intake{},
+		touched: map[monthKey]struct{}{}, levels: map[levelKey]int{},
+	}
+}
+
+// Follow takes the next block in; it is an eventstore.Follower.
+func (m *Months) Follow(b *block.Block, head eventstore.Head) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range b.Events {
+		m.add(&b.Events[i])
+	}
+	for _, d := range b.Duplicates {
+		m.intakeOf(d.Tenant).Duplicate += d.N
+	}
+	m.head = head
+}
+
+func (m *Months) add(e *domain.Event) {
+	in := m.intakeOf(e.Tenant)
+	switch data := e.Data.(type) {
+	case *domain.Suspended:
+		in.Suspended++
+	case *domain.Recycled:
+		in.Suspended--
+	case *domain.Call:
+		in.Booked++
+		m.touched[monthKey{e.Tenant, m.ledger.MonthAt(e.Tenant, data.At(e.Time))}] = struct{}{}
+	default:
+		in.Booked++
+	}
+	m.ledger.Add(e)
+}
+
+func (m *Months) intakeOf(tenant string) *Intake {
+	in := m.intake[tenant]
+	if in == nil {
+		in = &Intake{}
+		m.intake[tenant] = in
+	}
+	return in
+}
+
+// Statement is the month of a tenant as of the position the fold has reached.
+func (m *Months) Statement(tenant string, month domain.Month) Statement {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return statement(m.ledger.Rating(tenant, month), m.head)
+}
+
+// Intake is what became of a tenant's records up to the fold's position, and that position.
+func (m *Months) Intake(tenant string) (Intake, eventstore.Head) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if in := m.intake[tenant]; in != nil {
+		return *in, m.head
+	}
+	return Intake{}, m.head
+}
+
+// Tenants are those with anything in the book, sorted.
+func (m *Months) Tenants() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Sorted(maps.Keys(m.intake))
+}
+
+// MonthsOf are the months in which the tenant has calls, in order.
+func (m *Months) MonthsOf(tenant string) []domain.Month {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.ledger.Months(tenant)
+}
+
+// Head is the position the fold has reached.
+func (m *Months) Head() eventstore.Head {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.head
+}

@@ -1,0 +1,177 @@
+package projections
+
+import (
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"tollbook/domain"
+	"tollbook/eventstore"
+)
+
+// A Statement is a month as spec/outputs.md writes it: what Pools and Invoice
+// print, and what Replay makes again.
+type Statement struct {
+	Tenant     string      `json:"tenant"`
+	Month      string      `json:"month"`
+	Status     string      `json:"status"` // draft
+	Number     *string     `json:"number"` // of an issued document
+	Position   uint64      `json:"position"`
+	Head       string      `json:"head"`
+	Pools      []Pool      `json:"pools"`
+	Invoices   []Invoice   `json:"invoices"`
+	Exceptions []Exception `json:"exceptions"`
+	Counts     Counts      `json:"counts"`
+}
+
+// A Pool is shared minutes, in seconds.
+type Pool struct {
+	Country     string   `json:"country"`
+	Plan        string   `json:"plan"`
+	Scope       string   `json:"scope"`
+	User        string   `json:"user,omitzero"`
+	Licences    int64    `json:"licences"`
+	Buckets     []Bucket `json:"buckets"`
+	ExhaustedAt *string  `json:"exhausted_at"`
+}
+
+// A Bucket is a part of a pool.
+type Bucket struct {
+	Name    string `json:"name"`
+	Granted int64  `json:"granted_seconds"`
+	Used    int64  `json:"used_seconds"`
+	Overage int64  `json:"overage_seconds"`
+}
+
+// An Invoice is what one plan in one country owes.
+type Invoice struct {
+	Country     string       `json:"country"`
+	Plan        string       `json:"plan"`
+	Currency    string       `json:"currency"`
+	Lines       []Line       `json:"lines"`
+	Adjustments []Adjustment `json:"adjustments"`
+	Total       string       `json:"total"`
+}
+
+// A Line is the overage to one destination at one price.
+type Line struct {
+	Deck               string `json:"deck"`
+	DeckVersion        string `json:"deck_version"`
+	DestinationCountry string `json:"destination_country"`
+	Destination        string `json:"destination"`
+	Type               string `json:"type"`
+	Price              string `json:"price"`
+	ConnectFee         string `json:"connect_fee"`
+	Calls              int64  `json:"calls"`
+	Seconds            int64  `json:"seconds"`
+	Amount             string `json:"amount"`
+}
+
+// An Adjustment is a line of an earlier month that has changed since it was issued.
+type Adjustment struct {
+	Month string `json:"month"`
+	Line
+}
+
+// An Exception needs somebody's attention before the month can close.
+type Exception struct {
+	Reason  string `json:"reason"`
+	Count   int64  `json:"count"`
+	Seconds int64  `json:"seconds"`
+}
+
+// Counts have every booked call of the month once.
+type Counts struct {
+	Calls   int64 `json:"calls"`
+	Free    int64 `json:"free"`
+	InPool  int64 `json:"in_pool"`
+	Overage int64 `json:"overage"`
+	Outside int64 `json:"outside"`
+}
+
+func statement(r domain.Rating, head eventstore.Head) Statement {
+	s := Statement{
+		Tenant: r.Tenant, Month: r.Month.String(), Status: "draft", Position: head.Events, Head: head.String(),
+		Pools: []Pool{}, Invoices: []Invoice{}, Exceptions: []Exception{}, Counts: Counts(r.Counts),
+	}
+	for _, p := range r.Pools {
+		pool := Pool{Country: p.Country, Plan: p.Plan, Scope: p.Scope.String(), User: p.User, Licences: p.Licences, Buckets: []Bucket{}}
+		for _, b := range p.Buckets {
+			pool.Buckets = append(pool.Buckets, Bucket(b))
+		}
+		if p.ExhaustedAt != 0 {
+			at := p.ExhaustedAt.String()
+			pool.ExhaustedAt = &at
+		}
+		s.Pools = append(s.Pools, pool)
+	}
+	for _, i := range r.Invoices {
+		invoice := Invoice{
+			Country: i.Country, Plan: i.Plan, Currency: string(i.Currency),
+			Lines: []Line{}, Adjustments: []Adjustment{}, Total: i.Total.String(),
+		}
+		for _, l := range i.Lines {
+			invoice.Lines = append(invoice.Lines, Line{
+				l.Deck, l.Version, l.Country, l.Name, l.RowType, l.Price.String(), l.Fee.String(), l.Calls, l.Seconds, l.Amount.String(),
+			})
+		}
+		s.Invoices = append(s.Invoices, invoice)
+	}
+	for _, e := range r.Exceptions {
+		s.Exceptions = append(s.Exceptions, Exception(e))
+	}
+	return s
+}
+
+// The three documents of a Statement, by their names in spec/outputs.md.
+
+// PoolsDocument is what `tollbook pools` prints.
+type PoolsDocument struct {
+	Tenant   string `json:"tenant"`
+	Month    string `json:"month"`
+	Position uint64 `json:"position"`
+	Pools    []Pool `json:"pools"`
+}
+
+// InvoiceDocument is what `tollbook invoice` prints.
+type InvoiceDocument struct {
+	Tenant     string      `json:"tenant"`
+	Month      string      `json:"month"`
+	Status     string      `json:"status"`
+	Number     *string     `json:"number"`
+	Position   uint64      `json:"position"`
+	Head       string      `json:"head"`
+	Invoices   []Invoice   `json:"invoices"`
+	Exceptions []Exception `json:"exceptions"`
+	Counts     Counts      `json:"counts"`
+}
+
+// PoolsDocument is the statement's pools.
+func (s *Statement) PoolsDocument() PoolsDocument {
+	return PoolsDocument{s.Tenant, s.Month, s.Position, s.Pools}
+}
+
+// InvoiceDocument is the statement's invoices; country and plan, where given,
+// choose among them. Exceptions and counts are always the whole month's.
+func (s *Statement) InvoiceDocument(country, plan string) InvoiceDocument {
+	d := InvoiceDocument{s.Tenant, s.Month, s.Status, s.Number, s.Position, s.Head, []Invoice{}, s.Exceptions, s.Counts}
+	for _, i := range s.Invoices {
+		if (country == "" || i.Country == country) && (plan == "" || i.Plan == plan) {
+			d.Invoices = append(d.Invoices, i)
+		}
+	}
+	return d
+}
+
+// Canonical is v, one of the documents, as RFC 8785 JSON: equal documents have
+// equal bytes.
+func Canonical(v any) ([]byte, error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	text := jsontext.Value(data)
+	if err := text.Canonicalize(); err != nil {
+		return nil, err
+	}
+	return text, nil
+}

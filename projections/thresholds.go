@@ -1,0 +1,63 @@
+package projections
+
+import "tollbook/domain"
+
+// Thresholds are the shares of a bucket, in percent, whose crossing is announced.
+var Thresholds = [...]int{50, 80, 95, 100}
+
+// A Crossing says that a bucket of a pool has reached a threshold.
+type Crossing struct {
+	Tenant   string `json:"-"`
+	Month    string `json:"month"`
+	Country  string `json:"country"`
+	Plan     string `json:"plan"`
+	User     string `json:"user,omitzero"`
+	Bucket   string `json:"bucket"`
+	Percent  int    `json:"percent"`
+	Granted  int64  `json:"granted_seconds"`
+	Used     int64  `json:"used_seconds"`
+	Position uint64 `json:"position"`
+}
+
+type levelKey struct {
+	monthKey
+	country, plan, user, bucket string
+}
+
+// Crossings are the thresholds that pools have reached since it was last called,
+// the highest of each bucket. What a correction takes back and another call
+// reaches again is announced once.
+func (m *Months) Crossings() []Crossing {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all []Crossing
+	for key := range m.touched {
+		for pool := range m.ledger.Pools(key.tenant, key.month) {
+			for _, b := range pool.Buckets {
+				level := reached(b)
+				at := levelKey{key, pool.Country, pool.Plan, pool.User, b.Name}
+				if level <= m.levels[at] {
+					continue
+				}
+				m.levels[at] = level
+				all = append(all, Crossing{
+					key.tenant, key.month.String(), pool.Country, pool.Plan, pool.User, b.Name, level, b.Granted, b.Used, m.head.Events,
+				})
+			}
+		}
+	}
+	clear(m.touched)
+	return all
+}
+
+func reached(b domain.BucketRating) (level int) {
+	if b.Granted == 0 {
+		return 0
+	}
+	for _, percent := range Thresholds {
+		if b.Used*100 >= b.Granted*int64(percent) {
+			level = percent
+		}
+	}
+	return level
+}
