@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"tollbook/api"
+	"tollbook/projections"
+)
+
+// askTimeout is how long an answer may take: a month of ten million calls is
+// brought up to date in less when its terms have changed.
+const askTimeout = time.Minute
+
+// engineAddress is how a command reaches a running engine.
+type engineAddress struct {
+	NATS string `name:"nats" default:"nats://127.0.0.1:4222" env:"TOLLBOOK_NATS" placeholder:"URL" help:"NATS server the engine is on."`
+}
+
+func (a engineAddress) connect() (*api.Client, func(), error) {
+	nc, err := nats.Connect(a.NATS, nats.Name("tollbook cli"), nats.Timeout(5*time.Second))
+	if err != nil {
+		return nil, nil, fmt.Errorf("NATS at %s: %w; start an engine with 'tollbook serve', or give --nats", a.NATS, err)
+	}
+	return api.NewClient(nc), nc.Close, nil
+}
+
+// monthOf is a month of a tenant, asked of a running engine or of a directory.
+type monthOf struct {
+	Tenant string `required:"" help:"Tenant."`
+	Month  string `required:"" placeholder:"2026-10" help:"Calendar month."`
+	Data   string `type:"existingdir" placeholder:"DIR" help:"Read this data directory instead of asking an engine."`
+	engineAddress
+	format
+}
+
+type poolsCmd struct{ monthOf }
+
+func (c *poolsCmd) Run(ctx context.Context, std Streams) error {
+	var d projections.PoolsDocument
+	if c.Data != "" {
+		statement, err := replayMonth(ctx, std, c.Data, c.Tenant, c.Month, 0)
+		if err != nil {
+			return err
+		}
+		d = statement.PoolsDocument()
+	} else {
+		client, done, err := c.connect()
+		if err != nil {
+			return err
+		}
+		defer done()
+		ctx, cancel := context.WithTimeout(ctx, askTimeout)
+		defer cancel()
+		if d, err = client.Pools(ctx, api.MonthRequest{Tenant: c.Tenant, Month: c.Month}); err != nil {
+			return err
+		}
+	}
+	return c.print(std, d, func(w writer) { printPools(w, d, newPaint(std.Out)) })
+}
+
+type invoiceCmd struct {
+	monthOf
+	Country string `placeholder:"IT" help:"Only invoices of this pool country."`
+	Plan    string `help:"Only invoices of this plan."`
+}
+
+func (c *invoiceCmd) Run(ctx context.Context, std Streams) error {
+	var d projections.InvoiceDocument
+	if c.Data != "" {
+		statement, err := replayMonth(ctx, std, c.Data, c.Tenant, c.Month, 0)
+		if err != nil {
+			return err
+		}
+		d = statement.InvoiceDocument(c.Country, c.Plan)
+	} else {
+		client, done, err := c.connect()
+		if err != nil {
+			return err
+		}
+		defer done()
+		ctx, cancel := context.WithTimeout(ctx, askTimeout)
+		defer cancel()
+		q := api.MonthRequest{Tenant: c.Tenant, Month: c.Month, Country: c.Country, Plan: c.Plan}
+		if d, err = client.Invoice(ctx, q); err != nil {
+			return err
+		}
+	}
+	return c.print(std, d, func(w writer) { printInvoice(w, d, newPaint(std.Out)) })
+}
+
+// replayCmd computes a month from the book alone, also while an engine runs.
+type replayCmd struct {
+	Data   string `required:"" type:"existingdir" placeholder:"DIR" help:"Data directory."`
+	Tenant string `required:"" help:"Tenant."`
+	Month  string `required:"" placeholder:"2026-10" help:"Calendar month."`
+	At     uint64 `placeholder:"POSITION" help:"As of this position of the book; without it, its end."`
+	format
+}
+
+func (c *replayCmd) Run(ctx context.Context, std Streams) error {
+	statement, err := replayMonth(ctx, std, c.Data, c.Tenant, c.Month, c.At)
+	if err != nil {
+		return checkFailed(err)
+	}
+	return c.print(std, statement, func(w writer) {
+		paint := newPaint(std.Out)
+		printPools(w, statement.PoolsDocument(), paint)
+		fmt.Fprintln(w)
+		printInvoice(w, statement.InvoiceDocument("", ""), paint)
+	})
+}
+
+type statusCmd struct {
+	engineAddress
+	format
+}
+
+func (c *statusCmd) Run(ctx context.Context, std Streams) error {
+	client, done, err := c.connect()
+	if err != nil {
+		return err
+	}
+	defer done()
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	s, err := client.Status(ctx)
+	if err != nil {
+		return err
+	}
+	return c.print(std, s, func(w writer) { printStatus(w, s, newPaint(std.Out)) })
+}

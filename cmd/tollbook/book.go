@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"tollbook/domain"
+	"tollbook/eventstore"
+	"tollbook/eventstore/block"
+	"tollbook/eventstore/sqlite"
+	"tollbook/projections"
+)
+
+type writer = io.Writer
+
+// openBook opens the book of a directory for reading, also while an engine
+// writes it. anchorPath "" is the directory's own anchor. The anchor is read
+// first, so that the log has reached it whatever the engine does meanwhile.
+func openBook(ctx context.Context, dir, anchorPath string) (eventstore.Walk, func(), error) {
+	path := eventstore.LogPath(dir)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return eventstore.Walk{}, nil, fmt.Errorf("there is no book in %s (no %s)", dir, path)
+	}
+	if anchorPath == "" {
+		anchorPath = eventstore.AnchorPath(dir)
+	}
+	anchor, err := eventstore.ReadAnchor(anchorPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: the book has no anchor (%s); put back a copy of it", eventstore.ErrCorrupt, anchorPath)
+	}
+	if err != nil {
+		return eventstore.Walk{}, nil, err
+	}
+	log, err := sqlite.OpenReadOnly(path)
+	if err != nil {
+		return eventstore.Walk{}, nil, err
+	}
+	return eventstore.Walk{Log: log, Anchor: anchor}, func() { _ = log.Close() }, nil
+}
+
+func walkBlocks(ctx context.Context, walk eventstore.Walk, each func(size int, events uint64)) (eventstore.Head, error) {
+	return walk.Run(ctx, func(_ *block.Block, head eventstore.Head, size int) error {
+		each(size, head.Events)
+		return nil
+	})
+}
+
+// replayMonth computes a month from a directory's book alone.
+func replayMonth(ctx context.Context, std Streams, dir, tenant, month string, at uint64) (projections.Statement, error) {
+	id, err := domain.ParseMonth(month)
+	if err != nil {
+		return projections.Statement{}, err
+	}
+	walk, closeLog, err := openBook(ctx, dir, "")
+	if err != nil {
+		return projections.Statement{}, err
+	}
+	defer closeLog()
+	bar := newProgress(std, "replaying", int64(walk.Anchor.Events), "events")
+	defer bar.finish()
+	return projections.Replay(ctx, walk, tenant, id, at, func(events, _ uint64) { bar.set(events) })
+}

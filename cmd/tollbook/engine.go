@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill"
+	natsd "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"tollbook/api"
+	"tollbook/consumers"
+	"tollbook/domain"
+	"tollbook/eventstore"
+	"tollbook/eventstore/sqlite"
+	"tollbook/projections"
+)
+
+// EngineConfig is what an engine needs. Zero values of the optional ones leave
+// the part out.
+type EngineConfig struct {
+	Dir        string        // the data directory; made if missing
+	NATSListen string        // of the embedded server, host:port
+	NATSURL    string        // an external server instead
+	NATSSync   time.Duration // see consumers.ServerConfig.SyncInterval
+	HTTPListen string        // optional: the page, host:port
+	Clock      func() domain.Instant
+	Log        *slog.Logger
+	Loading    func(events uint64) // optional: called while the book is read
+}
+
+// An Engine is everything that runs: the book, NATS, intake, months, service, page.
+type Engine struct {
+	Book   *eventstore.Book
+	Months *projections.Months
+	Conn   *nats.Conn
+
+	NATSAddress string // where others connect
+	HTTPAddress string // "" without a page
+
+	config EngineConfig
+	intake *consumers.Intake
+	server *natsd.Server
+	web    *http.Server
+	work   *errgroup.Group
+	cancel context.CancelFunc
+	stops  []func() error // in the order of starting
+}
+
+func clock() domain.Instant { return domain.InstantOf(time.Now()) }
+
+// StartEngine opens the book, which locks the directory, and starts the rest on it.
+func StartEngine(ctx context.Context, c EngineConfig) (*Engine, error) {
+	e := &Engine{config: c, Months: projections.NewMonths()}
+	if err := e.start(ctx); err != nil {
+		return nil, errors.Join(err, e.Stop())
+	}
+	return e, nil
+}
+
+func (e *Engine) start(ctx context.Context) error {
+	c := e.config
+	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	switches := consumers.NewSwitches()
+	book, err := eventstore.Open(ctx, c.Dir, openLog, eventstore.Options{
+		Clock:    c.Clock,
+		Follow:   []eventstore.Follower{switches.Follow, e.Months.Follow},
+		Progress: c.Loading,
+	})
+	if err != nil {
+		return err
+	}
+	e.Book = book
+	e.intake = consumers.NewIntake(book, switches, c.Clock)
+	e.Months.Crossings() // what was crossed before this start was announced then
+
+	if err := e.connect(); err != nil {
+		return err
+	}
+	js, err := natsjs.New(e.Conn)
+	if err != nil {
+		return err
+	}
+	if err := consumers.EnsureStream(ctx, js); err != nil {
+		return err
+	}
+	ctx, e.cancel = context.WithCancel(ctx)
+	e.work, ctx = errgroup.WithContext(ctx)
+	e.work.Go(func() error { return consumers.Serve(ctx, js, e.intake, watermill.NewSlogLogger(c.Log)) })
+	e.work.Go(func() error { return e.intake.TakeUp(ctx) })
+	e.work.Go(func() error { return e.announce(ctx) })
+	e.work.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-book.Done():
+			return book.Err()
+		}
+	})
+	service := &api.Service{Intake: e.intake, Months: e.Months, Log: c.Log}
+	stop, err := service.Start(ctx, e.Conn, version())
+	if err != nil {
+		return err
+	}
+	e.stops = append(e.stops, stop)
+	return e.listen(ctx, js)
+}
+
+func openLog(path string) (eventstore.Log, error) { return sqlite.Open(path) }
+
+func (e *Engine) connect() (err error) {
+	options := []nats.Option{
+		nats.Name("tollbook engine"), nats.MaxReconnects(-1), nats.RetryOnFailedConnect(false),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { e.config.Log.Warn("NATS", "error", err) }),
+	}
+	if e.config.NATSURL != "" {
+		e.NATSAddress = e.config.NATSURL
+		if e.Conn, err = nats.Connect(e.config.NATSURL, options...); err != nil {
+			return fmt.Errorf("NATS at %s: %w", e.config.NATSURL, err)
+		}
+		return nil
+	}
+	e.server, err = consumers.StartServer(consumers.ServerConfig{Dir: e.config.Dir, Listen: e.config.NATSListen, SyncInterval: e.config.NATSSync})
+	if err != nil {
+		return err
+	}
+	e.NATSAddress = e.server.ClientURL()
+	e.Conn, err = nats.Connect("", append(options, nats.InProcessServer(e.server))...)
+	if err != nil {
+		return fmt.Errorf("embedded NATS server: %w", err)
+	}
+	return nil
+}
+
+func (e *Engine) listen(ctx context.Context, js natsjs.JetStream) error {
+	if e.config.HTTPListen == "" {
+		return nil
+	}
+	listener, err := net.Listen("tcp", e.config.HTTPListen)
+	if err != nil {
+		return fmt.Errorf("--http %s: %w", e.config.HTTPListen, err)
+	}
+	e.HTTPAddress = "http://" + listener.Addr().String()
+	e.web = &http.Server{
+		Handler:           api.NewPage(e.Months, func() error { return e.healthy(js) }),
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       time.Minute,
+		WriteTimeout:      time.Minute,
+		MaxHeaderBytes:    64 << 10,
+	}
+	e.work.Go(func() error {
+		if err := e.web.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("page: %w", err)
+		}
+		return nil
+	})
+	return nil
+}
+
+// healthy reports whether the engine can book what comes now.
+func (e *Engine) healthy(js natsjs.JetStream) error {
+	select {
+	case <-e.Book.Done():
+		return fmt.Errorf("the book takes no more: %w", e.Book.Err())
+	default:
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if _, err := js.Stream(ctx, consumers.StreamName); err != nil {
+		return fmt.Errorf("NATS: %w", err)
+	}
+	return nil
+}
+
+// announceEvery is how often thresholds are looked at: soon enough for people,
+// seldom enough to cost nothing.
+const announceEvery = 250 * time.Millisecond
+
+// announce publishes the thresholds that pools reach.
+func (e *Engine) announce(ctx context.Context) error {
+	ticker := time.NewTicker(announceEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		for _, c := range e.Months.Crossings() {
+			subject, payload, err := api.ThresholdEvent(c, e.config.Clock())
+			if err == nil {
+				err = e.Conn.Publish(subject, payload)
+			}
+			if err != nil {
+				e.config.Log.Warn("threshold not announced", "tenant", c.Tenant, "plan", c.Plan, "percent", c.Percent, "error", err)
+			}
+		}
+	}
+}
+
+// Wait returns when a part has failed, or nil when ctx is done.
+func (e *Engine) Wait(ctx context.Context) error {
+	failed := make(chan error, 1)
+	go func() { failed <- e.work.Wait() }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// Stop ends everything in the reverse order of starting. What was not
+// acknowledged comes again at the next start.
+func (e *Engine) Stop() error {
+	var errs []error
+	if e.web != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		errs = append(errs, e.web.Shutdown(ctx))
+		cancel()
+	}
+	for _, stop := range e.stops {
+		errs = append(errs, stop())
+	}
+	if e.cancel != nil {
+		e.cancel()
+		_ = e.work.Wait() // Wait has returned its error already
+	}
+	if e.Conn != nil {
+		e.Conn.Close()
+	}
+	if e.server != nil {
+		e.server.Shutdown()
+		e.server.WaitForShutdown()
+	}
+	if e.Book != nil {
+		errs = append(errs, e.Book.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,272 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"tollbook/api"
+	"tollbook/consumers"
+	"tollbook/domain"
+)
+
+// publishCmd sends files to a running engine and returns once each record is
+// booked. Sending a file again is safe: what is booked already is a duplicate.
+type publishCmd struct {
+	Files  []string `arg:"" name:"FILE" help:"Files: NDJSON or a JSON array; - for standard input."`
+	Tenant string   `help:"Tenant of every record; without it each event names its own."`
+	From   string   `default:"cloudevents" help:"cloudevents, or a CDR format such as kamailio."`
+	Switch string   `help:"Which switch the CDRs are of (with --from other than cloudevents)."`
+	engineAddress
+	format
+}
+
+// Limits of one request: enough that an fsync is shared by many records, little
+// enough that the answer comes soon and fits any NATS server's message.
+const (
+	requestRecords = 2000
+	requestBytes   = 512 << 10
+	requestsAtOnce = 4
+	requestTimeout = 30 * time.Second
+	maxRecordBytes = consumers.MaxPayload - 4096 // with room for the subject and headers
+)
+
+// publishReport is what publish prints.
+type publishReport struct {
+	Received  int    `json:"received"`
+	Booked    int    `json:"booked"`
+	Duplicate int    `json:"duplicate"`
+	Suspended int    `json:"suspended"`
+	Position  uint64 `json:"position"`
+
+	answered, billableMS int64
+	refusals             []string // the first few, for people
+	refused              int
+}
+
+// refusalsShown is how many refusals are printed one by one.
+const refusalsShown = 10
+
+func (c *publishCmd) Run(ctx context.Context, std Streams) error {
+	subject, err := c.subject()
+	if err != nil {
+		return err
+	}
+	client, done, err := c.connect()
+	if err != nil {
+		return err
+	}
+	defer done()
+	var total publishReport
+	for _, name := range c.Files {
+		if err := c.file(ctx, std, client, subject, name, &total); err != nil {
+			return fmt.Errorf("%s: %w; %d records are booked, duplicate or suspended: publishing the files again is safe", name, err, total.Received)
+		}
+	}
+	for _, refusal := range total.refusals {
+		fmt.Fprintln(std.Err, "suspended:", refusal)
+	}
+	if more := total.refused - len(total.refusals); more > 0 {
+		fmt.Fprintf(std.Err, "suspended: and %d more\n", more)
+	}
+	return c.print(std, total, func(w writer) {
+		fmt.Fprintf(w, "%s records: %s booked, %s duplicate, %s suspended; the book is at position %d\n",
+			grouped(int64(total.Received)), grouped(int64(total.Booked)), grouped(int64(total.Duplicate)), grouped(int64(total.Suspended)), total.Position)
+		if c.From != "cloudevents" {
+			fmt.Fprintf(w, "reconciliation: %s answered calls, %d.%03d s of talk; compare with the ledger of switch %s\n",
+				grouped(total.answered), total.billableMS/1000, total.billableMS%1000, c.Switch)
+		}
+	})
+}
+
+func (c *publishCmd) subject() (string, error) {
+	tenant := c.Tenant
+	switch {
+	case tenant != "" && !consumers.ValidTenant(tenant):
+		return "", fmt.Errorf("--tenant %q: must be 1 to 63 of a-z, 0-9 and -", tenant)
+	case c.From == "cloudevents":
+		if tenant == "" {
+			tenant = domain.NoTenant
+		}
+		return consumers.SubjectPrefix + tenant + ".events", nil
+	case tenant == "" || c.Switch == "":
+		return "", fmt.Errorf("--from %s needs --tenant and --switch: CDRs do not say whose they are", c.From)
+	}
+	return consumers.CDRSubject(tenant, c.From, c.Switch), nil
+}
+
+func (c *publishCmd) file(ctx context.Context, std Streams, client *api.Client, subject, name string, total *publishReport) error {
+	in, size := std.In, int64(0)
+	if name != "-" {
+		file, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = file.Close() }()
+		if info, err := file.Stat(); err == nil {
+			size = info.Size()
+		}
+		in = file
+	}
+	bar := newProgress(std, name, size, "B")
+	defer bar.finish()
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(requestsAtOnce)
+	var mu sync.Mutex
+	var sent atomic.Int64
+	err := chunks(in, func(payload []byte) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		group.Go(func() error {
+			r, err := publishOnce(ctx, client, subject, payload)
+			if err != nil {
+				return err
+			}
+			bar.set(uint64(sent.Add(int64(len(payload)))))
+			mu.Lock()
+			defer mu.Unlock()
+			total.add(r)
+			return nil
+		})
+		return nil
+	})
+	return errors.Join(group.Wait(), ignoreCancelled(err))
+}
+
+// ignoreCancelled leaves the group's own error to speak.
+func ignoreCancelled(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// publishOnce sends a request until it is answered: sending it twice is safe.
+func publishOnce(ctx context.Context, client *api.Client, subject string, payload []byte) (r api.Receipt, err error) {
+	deadline := time.Now().Add(requestTimeout)
+	for {
+		once, cancel := context.WithDeadline(ctx, deadline)
+		r, err = client.Publish(once, subject, payload)
+		cancel()
+		if err == nil || ctx.Err() != nil || !errors.Is(err, api.ErrNoEngine) || time.Now().After(deadline) {
+			return r, err
+		}
+		select { // the engine may be starting
+		case <-ctx.Done():
+			return r, ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+func (t *publishReport) add(r api.Receipt) {
+	t.Received += r.Received
+	t.Booked += r.Booked
+	t.Duplicate += r.Duplicate
+	t.Suspended += r.Suspended
+	t.Position = max(t.Position, r.Position)
+	t.answered += r.Answered
+	t.billableMS += r.BillableMS
+	for _, one := range r.Records {
+		if one.Status == "suspended" {
+			t.refused++
+			if len(t.refusals) < refusalsShown {
+				t.refusals = append(t.refusals, fmt.Sprintf("position %d: %s", one.Position, one.Detail))
+			}
+		}
+	}
+}
+
+// chunks cuts a file into payloads of whole records: lines of NDJSON, or, where
+// the file begins with [ or its first line is not a whole JSON value, all of it.
+func chunks(in io.Reader, send func(payload []byte) error) error {
+	r := bufio.NewReaderSize(in, 1<<20)
+	first, err := firstByte(r)
+	if err != nil {
+		return err
+	}
+	if first == '[' {
+		return arrayChunks(r, send)
+	}
+	return lineChunks(r, send)
+}
+
+func firstByte(r *bufio.Reader) (byte, error) {
+	if bom, err := r.Peek(3); err == nil && bytes.Equal(bom, []byte("\xef\xbb\xbf")) {
+		_, _ = r.Discard(3)
+	}
+	for {
+		b, err := r.ReadByte()
+		if errors.Is(err, io.EOF) {
+			return 0, fmt.Errorf("is empty")
+		}
+		if err != nil {
+			return 0, err
+		}
+		if !bytes.ContainsRune([]byte(" \t\r\n"), rune(b)) {
+			return b, r.UnreadByte()
+		}
+	}
+}
+
+// lineChunks sends lines together. A line over the limit is refused here: NATS
+// would not take it.
+func lineChunks(r *bufio.Reader, send func([]byte) error) error {
+	var payload []byte
+	records, number := 0, 0
+	flush := func() error {
+		if records == 0 {
+			return nil
+		}
+		out := payload
+		payload, records = make([]byte, 0, requestBytes+4096), 0
+		return send(out)
+	}
+	for {
+		line, err := readLine(r)
+		number++
+		if err != nil && !errors.Is(err, io.EOF) {
+			return fmt.Errorf("line %d: %w", number, err)
+		}
+		if len(bytes.TrimSpace(line)) > 0 {
+			if len(payload)+len(line) > requestBytes || records == requestRecords {
+				if err := flush(); err != nil {
+					return err
+				}
+			}
+			payload = append(append(payload, bytes.TrimRight(line, "\r\n")...), '\n')
+			records++
+		}
+		if err != nil {
+			return flush()
+		}
+	}
+}
+
+func readLine(r *bufio.Reader) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := r.ReadSlice('\n')
+		if len(line)+len(part) > maxRecordBytes {
+			return nil, fmt.Errorf("is longer than %d bytes, the most a NATS message holds: split the event (a deck can come in parts)", maxRecordBytes)
+		}
+		if line == nil && err == nil {
+			return part, nil // valid until the next read: the caller copies it
+		}
+		line = append(line, part...)
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return line, err
+		}
+	}
+}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+
+	"github.com/alecthomas/kong"
+	"github.com/go-json-experiment/json"
+	"golang.org/x/term"
+)
+
+// Exit statuses.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+	exitCheck  = 3 // a check did not hold
+)
+
+// errCheck marks that what was checked is not as it should be.
+var errCheck = errors.New("check failed")
+
+// Streams are what a command reads and writes.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+}
+
+// terminal reports whether w is one: only then there are colours and progress.
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// cli is the command line; each field's doc is its help.
+type cli struct {
+	Demo          demoCmd          `cmd:"" help:"A whole month in one go: an embedded server, real events over NATS, pools and invoices."`
+	Serve         serveCmd         `cmd:"" help:"Run the engine, with an embedded NATS server or beside an existing one."`
+	Publish       publishCmd       `cmd:"" help:"Publish files of events or CDRs and wait until each is booked."`
+	ImportDeck    importDeckCmd    `cmd:"" help:"Publish a rate deck from a CSV file."`
+	ImportCatalog importCatalogCmd `cmd:"" help:"Publish calling plans: the built-in catalogue, or a file."`
+	Pools         poolsCmd         `cmd:"" help:"A month's shared pools of minutes."`
+	Invoice       invoiceCmd       `cmd:"" help:"A month's overage invoices."`
+	Replay        replayCmd        `cmd:"" help:"Compute a month again from the book alone."`
+	Verify        verifyCmd        `cmd:"" help:"Walk every block of the book: numbers, hashes, events, anchor."`
+	Status        statusCmd        `cmd:"" help:"How far the engine is and what came in, by tenant."`
+	Health        healthCmd        `cmd:"" help:"Exit 0 if the engine on this machine answers: for containers."`
+	Version       versionCmd       `cmd:"" help:"Print the version."`
+}
+
+// Run runs one command and returns its exit status.
+func Run(ctx context.Context, args []string, std Streams) int {
+	var commands cli
+	// --help makes kong exit; exited remembers it without leaving the process.
+	exited := -1
+	parser, err := kong.New(&commands,
+		kong.Name("tollbook"),
+		kong.Description("Telephone billing that finance and auditors can believe."),
+		kong.Writers(std.Out, std.Err),
+		kong.Exit(func(code int) { exited = code }),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(std),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+	)
+	if err != nil {
+		fmt.Fprintln(std.Err, "tollbook:", err)
+		return exitFailed
+	}
+	command, err := parser.Parse(args)
+	if exited >= 0 {
+		return exited
+	}
+	if err != nil {
+		fmt.Fprintf(std.Err, "tollbook: %v; see 'tollbook --help'\n", err)
+		return exitUsage
+	}
+	switch err := command.Run(); {
+	case err == nil:
+		return exitDone
+	case errors.Is(err, errCheck):
+		fmt.Fprintln(std.Err, "tollbook:", err)
+		return exitCheck
+	default:
+		fmt.Fprintln(std.Err, "tollbook:", err)
+		return exitFailed
+	}
+}
+
+// format is the choice between text for people and exact JSON.
+type format struct {
+	Format string `enum:"text,json" default:"text" help:"text or json."`
+}
+
+// print writes v as one line of JSON, or calls text.
+func (f format) print(std Streams, v any, text func(w writer)) error {
+	if f.Format == "json" {
+		data, err := json.Marshal(v)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(std.Out, "%s\n", data)
+		return err
+	}
+	text(std.Out)
+	return nil
+}
+
+type versionCmd struct{}
+
+func (versionCmd) Run(std Streams) error {
+	fmt.Fprintln(std.Out, "tollbook", version())
+	return nil
+}
+
+// version is the module's, or the commit the binary was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "0.0.0"
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+			return "0.1.0+" + s.Value[:12]
+		}
+	}
+	return "0.1.0"
+}
