@@ -10,7 +10,6 @@ import (
 	"tollbook/consumers/cdr"
 	"tollbook/domain"
 	"tollbook/eventstore"
-	"tollbook/eventstore/block"
 )
 
 // Switches are the configurations of all switches, as the book has them, and the
@@ -38,19 +37,19 @@ func NewSwitches() *Switches {
 	}
 }
 
-// Follow takes the next block in.
-func (s *Switches) Follow(b *block.Block, _ eventstore.Head) {
+// Follow takes in what comes next.
+func (s *Switches) Follow(u eventstore.Update) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i := range b.Events {
-		switch e := &b.Events[i]; data := e.Data.(type) {
+	for i := range u.Events {
+		switch e := &u.Events[i]; data := e.Data.(type) {
 		case *domain.SwitchConfig:
 			// The latest booked one holds for records that arrive after it.
 			s.configs[switchKey{e.Tenant, data.Switch}] = data
 			s.signal()
 		case *domain.Suspended:
 			if key, ok := waitingKey(e.Tenant, data); ok {
-				s.waiting[key] = append(s.waiting[key], waitingRecord{b.First + uint64(i), e.ID})
+				s.waiting[key] = append(s.waiting[key], waitingRecord{u.First + uint64(i), e.ID})
 				s.signal() // its switch may be known by now
 			}
 		case *domain.Recycled:

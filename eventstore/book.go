@@ -1,6 +1,7 @@
 package eventstore
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -53,11 +54,19 @@ type Result struct {
 	Detail   string // and a line for people
 }
 
-// A Follower is told of every block of the book in order, first those that were
-// there, then each new one after it is durable and before its senders know. It
-// must not keep b.Events' backing array beyond the call unless it owns what it
-// keeps: the events' strings and data are immutable and may be kept.
-type Follower func(b *block.Block, head Head)
+// An Update is what the book tells a [Follower]: what a block has, or, of what
+// was received just now, only repeats.
+type Update struct {
+	Head       Head           // after it
+	First      uint64         // position of Events[0]
+	Events     []domain.Event // the events and their data are never changed again, and may be kept
+	Duplicates []block.Duplicates
+}
+
+// A Follower is told of everything in the book, in order: first what was there,
+// then what comes, once it is durable and before its senders know. Followers are
+// called one after the other, from one goroutine.
+type Follower func(Update)
 
 // A Book is safe for concurrent use.
 type Book struct {
@@ -77,7 +86,7 @@ type Book struct {
 
 	chain      chain
 	index      map[identity]entry
-	duplicates map[[2]string]uint64 // (tenant, source): received since the last block
+	duplicates map[[2]string]uint64 // (tenant, source): received since the last block, for the next one
 }
 
 // identity is the first half of SHA-256 over (tenant, source, id).
@@ -146,7 +155,7 @@ func (b *Book) load(ctx context.Context, dir string, progress func(uint64)) erro
 			}
 			b.index[key] = entry{[16]byte(leaves[i][:16]), blk.First + uint64(i)}
 		}
-		b.tell(blk)
+		b.tell(Update{b.chain.head, blk.First, blk.Events, blk.Duplicates})
 		if progress != nil {
 			progress(b.chain.head.Events)
 		}
@@ -159,9 +168,9 @@ func (b *Book) load(ctx context.Context, dir string, progress func(uint64)) erro
 	return b.anchor.write(b.head)
 }
 
-func (b *Book) tell(blk *block.Block) {
+func (b *Book) tell(u Update) {
 	for _, f := range b.follow {
-		f(blk, b.chain.head)
+		f(u)
 	}
 }
 
@@ -200,7 +209,7 @@ func (b *Book) Submit(ctx context.Context, records []Record) ([]Result, error) {
 	if len(records) == 0 {
 		return nil, nil
 	}
-	s := newSubmission(records)
+	s := newSubmission(records, b.clock)
 	select {
 	case b.queue <- s:
 	case <-ctx.Done():
@@ -272,19 +281,39 @@ type submission struct {
 }
 
 // newSubmission does the work that needs no turn: hashing, in the caller's goroutine.
-func newSubmission(records []Record) *submission {
+func newSubmission(records []Record, clock instant) *submission {
 	s := &submission{
 		records: records, keys: make([]identity, len(records)), leaves: make([]merkle.Hash, len(records)),
 		sizes: make([]int, len(records)), results: make([]Result, len(records)), done: make(chan struct{}),
 	}
 	var canonical []byte
 	for i := range records {
-		canonical = cloudevents.Append(canonical[:0], &records[i].Event)
-		s.keys[i] = identityOf(&records[i].Event)
+		r := &records[i]
+		canonical = cloudevents.Append(canonical[:0], &r.Event)
+		if err := keepable(&r.Event, canonical); err != nil {
+			raw := r.Raw
+			if raw == nil {
+				raw = bytes.Clone(canonical)
+			}
+			r.Event = Suspend(r.Event.Tenant, r.Subject, raw, ReasonEvent, err.Error(), clock())
+			canonical = cloudevents.Append(canonical[:0], &r.Event)
+		}
+		s.keys[i] = identityOf(&r.Event)
 		s.leaves[i] = merkle.Leaf(canonical)
 		s.sizes[i] = len(canonical)
 	}
 	return s
+}
+
+// keepable makes sure that a row of the book can be read again: one event that
+// can't must not keep the others of its block out.
+func keepable(e *domain.Event, canonical []byte) error {
+	switch e.Data.(type) {
+	case *domain.Call, *domain.Suspended:
+		return nil // calls are columns; suspended records are the engine's own and clean
+	}
+	_, err := cloudevents.Decode(canonical, "")
+	return err
 }
 
 // Events reads events by position, in ascending order, and calls each with them.

@@ -146,8 +146,11 @@ func (p *pending) add(e domain.Event, key identity, leaf merkle.Hash, size int) 
 // the block, which the next Open finds; the anchor may be one block behind.
 func (p *pending) seal() error {
 	b := p.book
+	repeats := p.countRepeats()
 	if len(p.events) == 0 {
-		p.countRepeats()
+		if len(repeats) > 0 {
+			b.tell(Update{Head: b.chain.head, Duplicates: repeats})
+		}
 		return nil
 	}
 	c := &b.chain
@@ -162,13 +165,7 @@ func (p *pending) seal() error {
 		},
 		Events: p.events,
 	}
-	p.countRepeats()
-	for from, n := range b.duplicates {
-		blk.Duplicates = append(blk.Duplicates, block.Duplicates{Tenant: from[0], Source: from[1], N: n})
-	}
-	slices.SortFunc(blk.Duplicates, func(a, b block.Duplicates) int {
-		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Source, b.Source))
-	})
+	blk.Duplicates = sortedDuplicates(b.duplicates)
 	data, staged, err := c.symbols.Encode(nil, blk)
 	if err != nil {
 		return fmt.Errorf("block %d: %w", blk.Number, err)
@@ -189,7 +186,7 @@ func (p *pending) seal() error {
 	b.mu.Lock()
 	b.head = c.head
 	b.mu.Unlock()
-	b.tell(blk)
+	b.tell(Update{c.head, blk.First, blk.Events, repeats})
 	return nil
 }
 
@@ -197,14 +194,29 @@ func (p *pending) seal() error {
 // apart for between two blocks; further ones are counted under the tenant alone.
 const maxRepeatSources = 10_000
 
-func (p *pending) countRepeats() {
-	counts := p.book.duplicates
+// countRepeats adds this round's repeats to those the next block names, and
+// returns them. They become durable with that block: a repeat is no fact that
+// anything depends on, so it does not get a block of its own.
+func (p *pending) countRepeats() []block.Duplicates {
+	round := map[[2]string]uint64{}
 	for _, e := range p.repeat {
 		key := [2]string{e.Tenant, e.Source}
-		if _, ok := counts[key]; !ok && len(counts) >= maxRepeatSources {
+		if _, ok := p.book.duplicates[key]; !ok && len(p.book.duplicates) >= maxRepeatSources {
 			key[1] = SuspenseSource
 		}
-		counts[key]++
+		p.book.duplicates[key]++
+		round[key]++
 	}
-	p.repeat = nil
+	return sortedDuplicates(round)
+}
+
+func sortedDuplicates(counts map[[2]string]uint64) []block.Duplicates {
+	var all []block.Duplicates
+	for from, n := range counts {
+		all = append(all, block.Duplicates{Tenant: from[0], Source: from[1], N: n})
+	}
+	slices.SortFunc(all, func(a, b block.Duplicates) int {
+		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Source, b.Source))
+	})
+	return all
 }

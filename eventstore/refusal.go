@@ -3,6 +3,9 @@ package eventstore
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"tollbook/domain"
 )
@@ -19,6 +22,7 @@ const (
 	ReasonConflict = "conflict" // (tenant, source, id) is booked with other content
 	ReasonSwitch   = "switch"   // no configuration for the switch; taken up once there is one
 	ReasonFormat   = "format"   // a CDR format this version does not read
+	ReasonEvent    = "event"    // an event the book cannot hold
 )
 
 // Suspend makes the event that keeps a record which could not be booked. Its id
@@ -29,11 +33,22 @@ func Suspend(tenant, subject string, raw []byte, reason, detail string, at domai
 	h.Write([]byte(subject))
 	h.Write([]byte{0})
 	h.Write(raw)
-	if len(detail) > domain.MaxReasonBytes {
-		detail = detail[:domain.MaxReasonBytes]
-	}
 	return domain.Event{
 		Tenant: tenant, Source: SuspenseSource, ID: hex.EncodeToString(h.Sum(nil)), Time: at,
-		Data: &domain.Suspended{Reason: reason, Detail: detail, Subject: subject, Raw: raw},
+		Data: &domain.Suspended{Reason: reason, Detail: clean(detail), Subject: clean(subject), Raw: raw},
 	}
+}
+
+// clean makes one printable line of text that somebody else may have chosen.
+func clean(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == utf8.RuneError {
+			return '?'
+		}
+		return r
+	}, s)
+	if len(s) > domain.MaxReasonBytes {
+		s = strings.ToValidUTF8(s[:domain.MaxReasonBytes], "")
+	}
+	return s
 }

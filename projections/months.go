@@ -7,7 +7,6 @@ import (
 
 	"tollbook/domain"
 	"tollbook/eventstore"
-	"tollbook/eventstore/block"
 )
 
 // Months are the live months of every tenant. It is safe for concurrent use.
@@ -44,17 +43,17 @@ func NewMonths() *Months {
 	}
 }
 
-// Follow takes the next block in; it is an eventstore.Follower.
-func (m *Months) Follow(b *block.Block, head eventstore.Head) {
+// Follow takes in what comes next; it is an eventstore.Follower.
+func (m *Months) Follow(u eventstore.Update) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for i := range b.Events {
-		m.add(&b.Events[i])
+	for i := range u.Events {
+		m.add(&u.Events[i])
 	}
-	for _, d := range b.Duplicates {
+	for _, d := range u.Duplicates {
 		m.intakeOf(d.Tenant).Duplicate += d.N
 	}
-	m.head = head
+	m.head = u.Head
 }
 
 func (m *Months) add(e *domain.Event) {

@@ -55,6 +55,9 @@ type Engine struct {
 	stops  []func() error // in the order of starting
 }
 
+// quieter turns Watermill's level info, which tells of every start and stop, into debug.
+var quieter = map[slog.Level]slog.Level{slog.LevelInfo: slog.LevelDebug}
+
 func clock() domain.Instant { return domain.InstantOf(time.Now()) }
 
 // StartEngine opens the book, which locks the directory, and starts the rest on it.
@@ -96,7 +99,9 @@ func (e *Engine) start(ctx context.Context) error {
 	}
 	ctx, e.cancel = context.WithCancel(ctx)
 	e.work, ctx = errgroup.WithContext(ctx)
-	e.work.Go(func() error { return consumers.Serve(ctx, js, e.intake, watermill.NewSlogLogger(c.Log)) })
+	e.work.Go(func() error {
+		return consumers.Serve(ctx, js, e.intake, watermill.NewSlogLoggerWithLevelMapping(c.Log, quieter))
+	})
 	e.work.Go(func() error { return e.intake.TakeUp(ctx) })
 	e.work.Go(func() error { return e.announce(ctx) })
 	e.work.Go(func() error {

@@ -107,7 +107,7 @@ func TestBinaryRefusals(t *testing.T) {
 		{nil, `{"ref":{"source":"a"}}`, "", `data.ref.id: required`},
 		{nil, `{"ref":{"source":"a","id":"1"},"reason":5}`, "", `data.reason: 5: must be text of at most 1024 bytes without control characters`},
 		{[]string{"ce-tenant", ""}, voidData, "acme", ``},
-		{[]string{"ce-source", "50%"}, voidData, "", ``},
+		{[]string{"ce-source", "50%zz%"}, voidData, "", ``},
 		{[]string{"ce-sequence", "", "ce-datacontenttype", "application/json"}, voidData, "", ``},
 	} {
 		got := ""

@@ -1,6 +1,7 @@
 package cloudevents_test
 
 import (
+	"errors"
 	"fmt"
 	"math/big"
 	"regexp"
@@ -46,7 +47,10 @@ func TestTimesAsTimeParse(t *testing.T) {
 			text[rapid.IntRange(0, len(text)-1).Draw(t, "at")] = rapid.SampledFrom([]byte("0123459:-+.TZ ")).Draw(t, "by")
 		}
 		want, refused := time.Parse(time.RFC3339Nano, string(text))
-		inRange := want.Year() >= 2000 && !want.Before(domain.MinInstant.Time()) && !want.After(domain.MaxInstant.Time())
+		if farOffset.Match(text) { // package time takes these, RFC 3339 does not
+			refused = errors.ErrUnsupported
+		}
+		inRange := !want.Before(domain.MinInstant.Time()) && !want.After(domain.MaxInstant.Time())
 		got, err := envelope("time", `"`+strings.NewReplacer("T", "t", "Z", "z").Replace(string(text))+`"`)
 		if (err == nil) != (refused == nil && inRange) {
 			t.Fatalf("%s: %v, package time says %v", text, err, refused)
@@ -62,6 +66,8 @@ func TestTimesAsTimeParse(t *testing.T) {
 		t.Error("no time was taken")
 	}
 }
+
+var farOffset = regexp.MustCompile(`[+-](24:..|..:60)$`)
 
 var jsonNumber = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$`)
 
