@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"strings"
 
 	"tollbook/domain"
 	"tollbook/projections"
@@ -15,6 +16,10 @@ var pageFiles embed.FS
 
 var pageTemplate = template.Must(template.New("page.html").Funcs(template.FuncMap{
 	"minutes": func(seconds int64) string { return fmt.Sprintf("%d:%02d", seconds/60, seconds%60) },
+	// when is an instant to the minute: 2026-10-29T12:53:33.383Z as 2026-10-29 12:53.
+	"when": func(instant *string) string {
+		return strings.Replace((*instant)[:len("2026-10-29T12:53")], "T", " ", 1)
+	},
 	"percent": func(b projections.Bucket) int64 {
 		if b.Granted == 0 {
 			return 0
