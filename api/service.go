@@ -140,12 +140,12 @@ func StatementOf(months *projections.Months, q MonthRequest) (projections.Statem
 
 func (s *Service) pools(_ context.Context, r micro.Request) (any, error) {
 	_, statement, err := s.month(r)
-	return statement.PoolsDocument(), err
+	return statement.PoolsOnly(), err
 }
 
 func (s *Service) invoice(_ context.Context, r micro.Request) (any, error) {
 	q, statement, err := s.month(r)
-	return statement.InvoiceDocument(q.Country, q.Plan), err
+	return statement.Only(q.Country, q.Plan), err
 }
 
 func (s *Service) status(context.Context, micro.Request) (any, error) {

@@ -42,6 +42,9 @@ func EnsureStream(ctx context.Context, js natsjs.JetStream) error {
 	return nil
 }
 
+// settleTimeout is how long stopping waits for messages that are being booked.
+const settleTimeout = 10 * time.Second
+
 // Serve books what comes through the stream, with a Watermill router, until ctx
 // is done, and then stops cleanly: what was not acknowledged comes again.
 func Serve(ctx context.Context, js natsjs.JetStream, in *Intake, logger watermill.LoggerAdapter) error {
@@ -53,7 +56,8 @@ func Serve(ctx context.Context, js natsjs.JetStream, in *Intake, logger watermil
 		Route: jetstream.FixedRoute(jetstream.Route{
 			Stream: StreamName, Durable: ConsumerName, Filters: []string{topic},
 		}),
-		Logger: logger,
+		SettleTimeout: settleTimeout,
+		Logger:        logger,
 	})
 	if err != nil {
 		return err
@@ -74,6 +78,9 @@ func (in *Intake) handle(msg *message.Message) error {
 	if Announcement(subject) {
 		return nil
 	}
-	_, err := in.Receive(msg.Context(), Message{Subject: subject, Header: msg.Metadata.Get, Payload: msg.Payload})
+	// Stopping waits for what is in the committer's hands: a record booked but not
+	// acknowledged would come again as a repeat.
+	ctx := context.WithoutCancel(msg.Context())
+	_, err := in.Receive(ctx, Message{Subject: subject, Header: msg.Metadata.Get, Payload: msg.Payload})
 	return err
 }

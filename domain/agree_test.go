@@ -1,6 +1,7 @@
 package domain_test
 
 import (
+	"flag"
 	"slices"
 	"testing"
 	"time"
@@ -11,6 +12,13 @@ import (
 
 	"tollbook/domain"
 )
+
+// TestMain makes rapid try more than its 100 histories; -rapid.checks says otherwise.
+func TestMain(m *testing.M) {
+	_ = flag.Set("rapid.checks", "400")
+	flag.Parse()
+	m.Run()
+}
 
 // sameRating compares ratings by what they say: amounts by their text, and a
 // month without pools is one however its slice was made.

@@ -1,6 +1,8 @@
 package projections
 
 import (
+	"slices"
+
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -8,19 +10,32 @@ import (
 	"tollbook/eventstore"
 )
 
-// A Statement is a month as spec/outputs.md writes it: what Pools and Invoice
-// print, and what Replay makes again.
+// A Statement is a month as Replay makes it: the invoice document with the pools
+// added.
 type Statement struct {
+	InvoiceDocument
+	Pools []Pool `json:"pools"`
+}
+
+// InvoiceDocument is what `tollbook invoice` prints, by spec/outputs.md.
+type InvoiceDocument struct {
 	Tenant     string      `json:"tenant"`
 	Month      string      `json:"month"`
 	Status     string      `json:"status"` // draft
 	Number     *string     `json:"number"` // of an issued document
 	Position   uint64      `json:"position"`
 	Head       string      `json:"head"`
-	Pools      []Pool      `json:"pools"`
 	Invoices   []Invoice   `json:"invoices"`
 	Exceptions []Exception `json:"exceptions"`
 	Counts     Counts      `json:"counts"`
+}
+
+// PoolsDocument is what `tollbook pools` prints.
+type PoolsDocument struct {
+	Tenant   string `json:"tenant"`
+	Month    string `json:"month"`
+	Position uint64 `json:"position"`
+	Pools    []Pool `json:"pools"`
 }
 
 // A Pool is shared minutes, in seconds.
@@ -90,8 +105,11 @@ type Counts struct {
 
 func statement(r domain.Rating, head eventstore.Head) Statement {
 	s := Statement{
-		Tenant: r.Tenant, Month: r.Month.String(), Status: "draft", Position: head.Events, Head: head.String(),
-		Pools: []Pool{}, Invoices: []Invoice{}, Exceptions: []Exception{}, Counts: Counts(r.Counts),
+		InvoiceDocument: InvoiceDocument{
+			Tenant: r.Tenant, Month: r.Month.String(), Status: "draft", Position: head.Events, Head: head.String(),
+			Invoices: []Invoice{}, Exceptions: []Exception{}, Counts: Counts(r.Counts),
+		},
+		Pools: []Pool{},
 	}
 	for _, p := range r.Pools {
 		pool := Pool{Country: p.Country, Plan: p.Plan, Scope: p.Scope.String(), User: p.User, Licences: p.Licences, Buckets: []Bucket{}}
@@ -122,43 +140,17 @@ func statement(r domain.Rating, head eventstore.Head) Statement {
 	return s
 }
 
-// The three documents of a Statement, by their names in spec/outputs.md.
-
-// PoolsDocument is what `tollbook pools` prints.
-type PoolsDocument struct {
-	Tenant   string `json:"tenant"`
-	Month    string `json:"month"`
-	Position uint64 `json:"position"`
-	Pools    []Pool `json:"pools"`
-}
-
-// InvoiceDocument is what `tollbook invoice` prints.
-type InvoiceDocument struct {
-	Tenant     string      `json:"tenant"`
-	Month      string      `json:"month"`
-	Status     string      `json:"status"`
-	Number     *string     `json:"number"`
-	Position   uint64      `json:"position"`
-	Head       string      `json:"head"`
-	Invoices   []Invoice   `json:"invoices"`
-	Exceptions []Exception `json:"exceptions"`
-	Counts     Counts      `json:"counts"`
-}
-
-// PoolsDocument is the statement's pools.
-func (s *Statement) PoolsDocument() PoolsDocument {
+// PoolsOnly is the statement's pools.
+func (s *Statement) PoolsOnly() PoolsDocument {
 	return PoolsDocument{s.Tenant, s.Month, s.Position, s.Pools}
 }
 
-// InvoiceDocument is the statement's invoices; country and plan, where given,
-// choose among them. Exceptions and counts are always the whole month's.
-func (s *Statement) InvoiceDocument(country, plan string) InvoiceDocument {
-	d := InvoiceDocument{s.Tenant, s.Month, s.Status, s.Number, s.Position, s.Head, []Invoice{}, s.Exceptions, s.Counts}
-	for _, i := range s.Invoices {
-		if (country == "" || i.Country == country) && (plan == "" || i.Plan == plan) {
-			d.Invoices = append(d.Invoices, i)
-		}
-	}
+// Only is the document with the invoices of a country and a plan, where they are
+// given. Exceptions and counts are always the whole month's.
+func (d InvoiceDocument) Only(country, plan string) InvoiceDocument {
+	d.Invoices = slices.DeleteFunc(slices.Clone(d.Invoices), func(i Invoice) bool {
+		return country != "" && i.Country != country || plan != "" && i.Plan != plan
+	})
 	return d
 }
 

@@ -37,27 +37,36 @@ type monthOf struct {
 	format
 }
 
+// ask gets a document of the month: from the directory's book where one is
+// given, else from the engine.
+func ask[D any](ctx context.Context, std Streams, m *monthOf, offline func(projections.Statement) D, online func(context.Context, *api.Client) (D, error)) (d D, err error) {
+	if m.Data != "" {
+		statement, err := replayMonth(ctx, std, m.Data, m.Tenant, m.Month, 0)
+		if err != nil {
+			return d, checkFailed(err)
+		}
+		return offline(statement), nil
+	}
+	client, done, err := m.connect()
+	if err != nil {
+		return d, err
+	}
+	defer done()
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	return online(ctx, client)
+}
+
 type poolsCmd struct{ monthOf }
 
 func (c *poolsCmd) Run(ctx context.Context, std Streams) error {
-	var d projections.PoolsDocument
-	if c.Data != "" {
-		statement, err := replayMonth(ctx, std, c.Data, c.Tenant, c.Month, 0)
-		if err != nil {
-			return err
-		}
-		d = statement.PoolsDocument()
-	} else {
-		client, done, err := c.connect()
-		if err != nil {
-			return err
-		}
-		defer done()
-		ctx, cancel := context.WithTimeout(ctx, askTimeout)
-		defer cancel()
-		if d, err = client.Pools(ctx, api.MonthRequest{Tenant: c.Tenant, Month: c.Month}); err != nil {
-			return err
-		}
+	d, err := ask(ctx, std, &c.monthOf,
+		func(s projections.Statement) projections.PoolsDocument { return s.PoolsOnly() },
+		func(ctx context.Context, client *api.Client) (projections.PoolsDocument, error) {
+			return client.Pools(ctx, api.MonthRequest{Tenant: c.Tenant, Month: c.Month})
+		})
+	if err != nil {
+		return err
 	}
 	return c.print(std, d, func(w writer) { printPools(w, d, newPaint(std.Out)) })
 }
@@ -69,25 +78,13 @@ type invoiceCmd struct {
 }
 
 func (c *invoiceCmd) Run(ctx context.Context, std Streams) error {
-	var d projections.InvoiceDocument
-	if c.Data != "" {
-		statement, err := replayMonth(ctx, std, c.Data, c.Tenant, c.Month, 0)
-		if err != nil {
-			return err
-		}
-		d = statement.InvoiceDocument(c.Country, c.Plan)
-	} else {
-		client, done, err := c.connect()
-		if err != nil {
-			return err
-		}
-		defer done()
-		ctx, cancel := context.WithTimeout(ctx, askTimeout)
-		defer cancel()
-		q := api.MonthRequest{Tenant: c.Tenant, Month: c.Month, Country: c.Country, Plan: c.Plan}
-		if d, err = client.Invoice(ctx, q); err != nil {
-			return err
-		}
+	d, err := ask(ctx, std, &c.monthOf,
+		func(s projections.Statement) projections.InvoiceDocument { return s.Only(c.Country, c.Plan) },
+		func(ctx context.Context, client *api.Client) (projections.InvoiceDocument, error) {
+			return client.Invoice(ctx, api.MonthRequest{Tenant: c.Tenant, Month: c.Month, Country: c.Country, Plan: c.Plan})
+		})
+	if err != nil {
+		return err
 	}
 	return c.print(std, d, func(w writer) { printInvoice(w, d, newPaint(std.Out)) })
 }
@@ -108,9 +105,9 @@ func (c *replayCmd) Run(ctx context.Context, std Streams) error {
 	}
 	return c.print(std, statement, func(w writer) {
 		paint := newPaint(std.Out)
-		printPools(w, statement.PoolsDocument(), paint)
+		printPools(w, statement.PoolsOnly(), paint)
 		fmt.Fprintln(w)
-		printInvoice(w, statement.InvoiceDocument("", ""), paint)
+		printInvoice(w, statement.InvoiceDocument, paint)
 	})
 }
 
