@@ -8,6 +8,8 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"tollbook/api"
+	"tollbook/consumers"
+	"tollbook/domain"
 	"tollbook/projections"
 )
 
@@ -35,6 +37,19 @@ type monthOf struct {
 	Data   string `type:"existingdir" placeholder:"DIR" help:"Read this data directory instead of asking an engine."`
 	engineAddress
 	format
+}
+
+// Validate is called by kong, before anything is done.
+func (m *monthOf) Validate() error { return validMonth(m.Tenant, m.Month) }
+
+func validMonth(tenant, month string) error {
+	if !consumers.ValidTenant(tenant) {
+		return fmt.Errorf("--tenant %q: must be 1 to 63 of a-z, 0-9 and -", tenant)
+	}
+	if _, err := domain.ParseMonth(month); err != nil {
+		return fmt.Errorf("--month: %w", err)
+	}
+	return nil
 }
 
 // ask gets a document of the month: from the directory's book where one is
@@ -97,6 +112,9 @@ type replayCmd struct {
 	At     uint64 `placeholder:"POSITION" help:"As of this position of the book; without it, its end."`
 	format
 }
+
+// Validate is called by kong, before anything is done.
+func (c *replayCmd) Validate() error { return validMonth(c.Tenant, c.Month) }
 
 func (c *replayCmd) Run(ctx context.Context, std Streams) error {
 	statement, err := replayMonth(ctx, std, c.Data, c.Tenant, c.Month, c.At)

@@ -35,10 +35,15 @@ const (
 	demoUsers  = 100
 )
 
-func (c *demoCmd) Run(ctx context.Context, std Streams) (err error) {
+// Validate is called by kong, before anything is done.
+func (c *demoCmd) Validate() error {
 	if c.Calls < 1 || c.Calls > 1_000_000 {
 		return fmt.Errorf("--calls %d: must be from 1 to 1000000", c.Calls)
 	}
+	return nil
+}
+
+func (c *demoCmd) Run(ctx context.Context, std Streams) (err error) {
 	dir, err := os.MkdirTemp("", "tollbook-demo-")
 	if err != nil {
 		return err

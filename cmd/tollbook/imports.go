@@ -29,10 +29,18 @@ type importDeckCmd struct {
 	format
 }
 
+// Validate is called by kong, before anything is done.
+func (c *importDeckCmd) Validate() error {
+	if _, err := time.Parse(time.RFC3339, c.EffectiveFrom); err != nil {
+		return fmt.Errorf("--effective-from %q: must be a time with its offset, such as 2026-10-01T00:00:00Z", c.EffectiveFrom)
+	}
+	return nil
+}
+
 func (c *importDeckCmd) Run(ctx context.Context, std Streams) error {
 	from, err := time.Parse(time.RFC3339, c.EffectiveFrom)
 	if err != nil {
-		return fmt.Errorf("--effective-from %q: must be a time with its offset, such as 2026-10-01T00:00:00Z", c.EffectiveFrom)
+		return err // Validate has seen to it
 	}
 	file, changed, err := openDated(c.File)
 	if err != nil {

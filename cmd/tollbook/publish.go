@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,7 @@ import (
 
 	"tollbook/api"
 	"tollbook/consumers"
+	"tollbook/consumers/cdr"
 	"tollbook/domain"
 )
 
@@ -29,6 +31,9 @@ type publishCmd struct {
 	engineAddress
 	format
 }
+
+// cloudEvents is the --from of files that have events already.
+const cloudEvents = "cloudevents"
 
 // Limits of one request: enough that an fsync is shared by many records, little
 // enough that the answer comes soon and fits any NATS server's message.
@@ -57,10 +62,7 @@ type publishReport struct {
 const refusalsShown = 10
 
 func (c *publishCmd) Run(ctx context.Context, std Streams) error {
-	subject, err := c.subject()
-	if err != nil {
-		return err
-	}
+	subject := c.subject()
 	client, done, err := c.connect()
 	if err != nil {
 		return err
@@ -81,27 +83,38 @@ func (c *publishCmd) Run(ctx context.Context, std Streams) error {
 	return c.print(std, total, func(w writer) {
 		fmt.Fprintf(w, "%s records: %s booked, %s duplicate, %s suspended; the book is at position %d\n",
 			grouped(int64(total.Received)), grouped(int64(total.Booked)), grouped(int64(total.Duplicate)), grouped(int64(total.Suspended)), total.Position)
-		if c.From != "cloudevents" {
+		if c.From != cloudEvents {
 			fmt.Fprintf(w, "reconciliation: %s answered calls, %d.%03d s of talk; compare with the ledger of switch %s\n",
 				grouped(total.answered), total.billableMS/1000, total.billableMS%1000, c.Switch)
 		}
 	})
 }
 
-func (c *publishCmd) subject() (string, error) {
-	tenant := c.Tenant
-	switch {
-	case tenant != "" && !consumers.ValidTenant(tenant):
-		return "", fmt.Errorf("--tenant %q: must be 1 to 63 of a-z, 0-9 and -", tenant)
-	case c.From == "cloudevents":
-		if tenant == "" {
-			tenant = domain.NoTenant
-		}
-		return consumers.SubjectPrefix + tenant + ".events", nil
-	case tenant == "" || c.Switch == "":
-		return "", fmt.Errorf("--from %s needs --tenant and --switch: CDRs do not say whose they are", c.From)
+// Validate is called by kong, before anything is done.
+func (c *publishCmd) Validate() error {
+	if c.Tenant != "" && !consumers.ValidTenant(c.Tenant) {
+		return fmt.Errorf("--tenant %q: must be 1 to 63 of a-z, 0-9 and -", c.Tenant)
 	}
-	return consumers.CDRSubject(tenant, c.From, c.Switch), nil
+	if c.From == cloudEvents {
+		return nil
+	}
+	if _, ok := cdr.Lookup(c.From); !ok {
+		return fmt.Errorf("--from %q: must be %s or %s", c.From, cloudEvents, strings.Join(cdr.Names(), ", "))
+	}
+	if c.Tenant == "" || c.Switch == "" || strings.ContainsAny(c.Switch, ".*> \t") {
+		return fmt.Errorf("--from %s needs --tenant and --switch (a name without dots or spaces): CDRs do not say whose they are", c.From)
+	}
+	return nil
+}
+
+func (c *publishCmd) subject() string {
+	switch {
+	case c.From != cloudEvents:
+		return consumers.CDRSubject(c.Tenant, c.From, c.Switch)
+	case c.Tenant == "":
+		return consumers.SubjectPrefix + domain.NoTenant + ".events"
+	}
+	return consumers.SubjectPrefix + c.Tenant + ".events"
 }
 
 func (c *publishCmd) file(ctx context.Context, std Streams, client *api.Client, subject, name string, total *publishReport) error {
