@@ -113,7 +113,7 @@ func openAnchor(path string, end uint64) (*anchorFile, *Anchor, error) {
 			return nil, nil, fmt.Errorf("%w: the book has %d blocks but no anchor (%s); put back a copy of the anchor, or of the whole directory", ErrCorrupt, end, path)
 		}
 		a = &Anchor{}
-		if err := os.WriteFile(path, a.append(nil), 0o644); err != nil {
+		if err := createAnchor(path, *a); err != nil {
 			return nil, nil, fmt.Errorf("anchor: %w", err)
 		}
 	} else if err != nil {
@@ -124,6 +124,28 @@ func openAnchor(path string, end uint64) (*anchorFile, *Anchor, error) {
 		return nil, nil, fmt.Errorf("anchor: %w", err)
 	}
 	return &anchorFile{file}, a, nil
+}
+
+// createAnchor makes both slots, so that later writes need no space, and has the
+// file and its name on disk: a book must not outlive its anchor in a power cut.
+// A crash before the rename leaves no anchor, and no book either.
+func createAnchor(path string, a Anchor) error {
+	file, err := os.Create(path + ".new")
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(a.append(a.append(nil)))
+	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // write moves the anchor on. It follows an append that is durable already, so it
