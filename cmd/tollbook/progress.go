@@ -12,45 +12,48 @@ const progressAfter = time.Second
 
 // progress is a bar with rate and time left on anything over a second; on what
 // is no terminal it is nothing.
-type progress struct {
-	out     io.Writer
-	title   string
-	unit    string
-	total   int64
-	started time.Time
-	bar     *progressbar.ProgressBar
-}
+type progress struct{ bar *progressbar.ProgressBar }
 
-// newProgress begins something of total units; 0: nobody knows how many.
+// newProgress begins something of total units; 0: nobody knows how many. The
+// unit "B" is printed as kB, MB and so on.
 func newProgress(std Streams, title string, total int64, unit string) *progress {
-	p := &progress{title: title, unit: unit, total: total, started: time.Now()}
-	if terminal(std.Err) {
-		p.out = std.Err
+	if !terminal(std.Err) {
+		return &progress{}
 	}
-	return p
+	if total == 0 {
+		total = -1
+	}
+	return &progress{progressbar.NewOptions64(total,
+		progressbar.OptionSetWriter(&late{std.Err, time.Now().Add(progressAfter)}),
+		progressbar.OptionSetDescription(title), progressbar.OptionSetWidth(20),
+		progressbar.OptionShowBytes(unit == "B"), progressbar.OptionShowCount(),
+		progressbar.OptionShowIts(), progressbar.OptionSetItsString(unit),
+		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish(),
+		progressbar.OptionSetPredictTime(true))}
 }
 
 // set says how many units are done.
 func (p *progress) set(done uint64) {
-	if p.out == nil || time.Since(p.started) < progressAfter {
-		return
+	if p.bar != nil {
+		_ = p.bar.Set64(int64(done)) // a bar that can't be drawn is no reason to stop
 	}
-	if p.bar == nil {
-		total := p.total
-		if total == 0 {
-			total = -1
-		}
-		p.bar = progressbar.NewOptions64(total,
-			progressbar.OptionSetWriter(p.out), progressbar.OptionSetDescription(p.title),
-			progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString(p.unit),
-			progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish(),
-			progressbar.OptionSetPredictTime(true))
-	}
-	_ = p.bar.Set64(int64(done)) // a bar that can't be drawn is no reason to stop
 }
 
 func (p *progress) finish() {
 	if p.bar != nil {
 		_ = p.bar.Finish()
 	}
+}
+
+// late drops what is written before its time.
+type late struct {
+	out  io.Writer
+	from time.Time
+}
+
+func (l *late) Write(p []byte) (int, error) {
+	if time.Now().Before(l.from) {
+		return len(p), nil
+	}
+	return l.out.Write(p)
 }
