@@ -23,13 +23,19 @@ func newProgress(std Streams, title string, total int64, unit string) *progress 
 	if total == 0 {
 		total = -1
 	}
-	return &progress{progressbar.NewOptions64(total,
+	options := []progressbar.Option{
 		progressbar.OptionSetWriter(&late{std.Err, time.Now().Add(progressAfter)}),
 		progressbar.OptionSetDescription(title), progressbar.OptionSetWidth(20),
-		progressbar.OptionShowBytes(unit == "B"), progressbar.OptionShowCount(),
-		progressbar.OptionShowIts(), progressbar.OptionSetItsString(unit),
+		progressbar.OptionShowCount(),
 		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish(),
-		progressbar.OptionSetPredictTime(true))}
+		progressbar.OptionSetPredictTime(true),
+	}
+	if unit == "B" {
+		options = append(options, progressbar.OptionShowBytes(true))
+	} else {
+		options = append(options, progressbar.OptionShowIts(), progressbar.OptionSetItsString(unit))
+	}
+	return &progress{progressbar.NewOptions64(total, options...)}
 }
 
 // set says how many units are done.
