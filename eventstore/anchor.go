@@ -64,7 +64,7 @@ func parseAnchor(slot []byte) (a Anchor, ok bool) {
 	if len(fields) != 5 || fields[0] != anchorMagic {
 		return a, false
 	}
-	body, _, _ := bytes.Cut(slot, []byte(" "+fields[4]))
+	body := slot[:bytes.LastIndex(slot, []byte(" "+fields[4]))]
 	sum, err1 := strconv.ParseUint(fields[4], 16, 32)
 	hash, err2 := hex.DecodeString(fields[3])
 	var err3, err4 error

@@ -23,6 +23,10 @@ const (
 	maxBlockText   = 8 << 20 // canonical bytes of its events
 )
 
+// maxEventText is the longest event taken, in canonical bytes: 24 MiB. However
+// badly it compresses, it fits a block of its own.
+const maxEventText = 24 << 20
+
 // queueDepth is how many Submits may wait for the committer before further ones
 // block their callers: the back-pressure that bounds memory.
 const queueDepth = 1024
@@ -65,7 +69,8 @@ type Update struct {
 
 // A Follower is told of everything in the book, in order: first what was there,
 // then what comes, once it is durable and before its senders know. Followers are
-// called one after the other, from one goroutine.
+// called one after the other, from one goroutine, and nothing is booked meanwhile:
+// they must not call Submit or Close, which would wait for themselves.
 type Follower func(Update)
 
 // A Book is safe for concurrent use.
@@ -76,14 +81,19 @@ type Book struct {
 	follow []Follower
 	lock   interface{ Unlock() error }
 
-	queue   chan *submission
-	closing chan struct{}
-	done    chan struct{}
+	queue    chan *submission
+	closing  chan struct{} // Close was called
+	done     chan struct{} // the committer has ended
+	released chan struct{} // all is closed, with closeErr
+	closeErr error
 
-	mu     sync.Mutex // guards head and failed; the committer owns the rest
+	mu     sync.Mutex // guards the three below, and additions to reads
 	head   Head
 	failed error
+	closed bool
+	reads  sync.WaitGroup // Events that read the log now
 
+	// The committer's.
 	chain      chain
 	index      map[identity]entry
 	duplicates map[[2]string]uint64 // (tenant, source): received since the last block, for the next one
@@ -121,7 +131,7 @@ func Open(ctx context.Context, dir string, openLog func(path string) (Log, error
 	}
 	b := &Book{
 		log: log, clock: o.Clock, follow: o.Follow, lock: lock,
-		queue: make(chan *submission, queueDepth), closing: make(chan struct{}), done: make(chan struct{}),
+		queue: make(chan *submission, queueDepth), closing: make(chan struct{}), done: make(chan struct{}), released: make(chan struct{}),
 		index: map[identity]entry{}, duplicates: map[[2]string]uint64{},
 	}
 	if err := b.load(ctx, dir, o.Progress); err != nil {
@@ -205,11 +215,20 @@ func (b *Book) Err() error {
 // for each in their order. Records of one Submit are booked in their order, but
 // they may be spread over blocks. On an error nothing may be acknowledged: some
 // of the records may be in the book, and sending all of them again is safe.
+//
+// The slice is the caller's again on return, whatever happened; the events' data
+// and the raw bytes must never be changed.
+//
+// Errors: that of ctx; ErrTooLarge for an event of more than 24 MiB, and none of
+// the records is booked then; ErrClosed; or why an append failed, as Err has it.
 func (b *Book) Submit(ctx context.Context, records []Record) ([]Result, error) {
 	if len(records) == 0 {
 		return nil, nil
 	}
-	s := newSubmission(records, b.clock)
+	s, err := newSubmission(records, b.clock)
+	if err != nil {
+		return nil, err
+	}
 	select {
 	case b.queue <- s:
 	case <-ctx.Done():
@@ -219,13 +238,13 @@ func (b *Book) Submit(ctx context.Context, records []Record) ([]Result, error) {
 	}
 	select {
 	case <-s.done:
-		return s.results, s.err
+		return s.outcome()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-b.done:
 		select {
 		case <-s.done:
-			return s.results, s.err
+			return s.outcome()
 		default:
 			return nil, b.closedError()
 		}
@@ -240,15 +259,22 @@ func (b *Book) closedError() error {
 }
 
 // Close stops taking records, finishes what is being appended, and releases the
-// directory. Waiting Submits that were not begun get ErrClosed.
+// directory. Waiting Submits that were not begun, and Events, get ErrClosed.
+// Closing again returns what the first Close did, once it has.
 func (b *Book) Close() error {
-	select {
-	case <-b.closing:
-	default:
+	b.mu.Lock()
+	first := !b.closed
+	b.closed = true
+	b.mu.Unlock()
+	if first {
 		close(b.closing)
+		<-b.done
+		b.reads.Wait()
+		b.closeErr = b.closeFiles()
+		close(b.released)
 	}
-	<-b.done
-	return b.closeFiles()
+	<-b.released
+	return b.closeErr
 }
 
 func (b *Book) closeFiles() error {
@@ -280,15 +306,25 @@ type submission struct {
 	done    chan struct{}
 }
 
+// outcome is what Submit returns once s is done. Results of a block that failed
+// are only what would have been.
+func (s *submission) outcome() ([]Result, error) {
+	if s.err != nil {
+		return nil, s.err
+	}
+	return s.results, nil
+}
+
 // newSubmission does the work that needs no turn: hashing, in the caller's goroutine.
-func newSubmission(records []Record, clock instant) *submission {
+func newSubmission(records []Record, clock instant) (*submission, error) {
 	s := &submission{
-		records: records, keys: make([]identity, len(records)), leaves: make([]merkle.Hash, len(records)),
+		// Its own: a Submit whose context ends leaves it in the queue.
+		records: slices.Clone(records), keys: make([]identity, len(records)), leaves: make([]merkle.Hash, len(records)),
 		sizes: make([]int, len(records)), results: make([]Result, len(records)), done: make(chan struct{}),
 	}
 	var canonical []byte
-	for i := range records {
-		r := &records[i]
+	for i := range s.records {
+		r := &s.records[i]
 		canonical = cloudevents.Append(canonical[:0], &r.Event)
 		if err := keepable(&r.Event, canonical); err != nil {
 			raw := r.Raw
@@ -298,11 +334,15 @@ func newSubmission(records []Record, clock instant) *submission {
 			r.Event = Suspend(r.Event.Tenant, r.Subject, raw, ReasonEvent, err.Error(), clock())
 			canonical = cloudevents.Append(canonical[:0], &r.Event)
 		}
+		if len(canonical) > maxEventText {
+			return nil, fmt.Errorf("%w: event %s %s %s has %d bytes, more than %d: send it in parts, or set max_payload of the NATS server to 8 MB",
+				ErrTooLarge, r.Event.Tenant, r.Event.Source, r.Event.ID, len(canonical), maxEventText)
+		}
 		s.keys[i] = identityOf(&r.Event)
 		s.leaves[i] = merkle.Leaf(canonical)
 		s.sizes[i] = len(canonical)
 	}
-	return s
+	return s, nil
 }
 
 // keepable makes sure that a row of the book can be read again: one event that
@@ -316,17 +356,34 @@ func keepable(e *domain.Event, canonical []byte) error {
 	return err
 }
 
-// Events reads events by position, in ascending order, and calls each with them.
-// It reads the blocks that hold them, and where these are of an older generation
-// of symbols, those before them.
+// Events reads events by position, in ascending order, and calls each with them,
+// as often as their position is named; one that is not in the book is passed
+// over. It reads, and checks, the book from its beginning to the last of them: a
+// price for what is seldom asked. each may call Submit, but not Close.
+//
+// Errors: the first of each, as it is; that of ctx; ErrClosed; ErrCorrupt.
 func (b *Book) Events(ctx context.Context, positions []uint64, each func(position uint64, e *domain.Event) error) error {
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return ErrClosed
+	}
+	b.reads.Add(1)
+	b.mu.Unlock()
+	defer b.reads.Done()
 	positions = slices.Sorted(slices.Values(positions))
 	walk := Walk{Log: b.log}
 	next := 0
-	if len(positions) > 0 {
-		walk.Until = positions[len(positions)-1]
+	if len(positions) == 0 {
+		return nil
 	}
+	walk.Until = positions[len(positions)-1]
 	_, err := walk.Run(ctx, func(blk *block.Block, head Head, _ int) error {
+		select {
+		case <-b.closing:
+			return ErrClosed
+		default:
+		}
 		for ; next < len(positions) && positions[next] <= head.Events; next++ {
 			if i := positions[next] - blk.First; i < uint64(len(blk.Events)) {
 				if err := each(positions[next], &blk.Events[i]); err != nil {

@@ -43,7 +43,7 @@ func (c *chain) next(n uint64, data []byte, leaves bool) (*block.Block, []merkle
 	}
 	b, err := block.Decode(data, &c.symbols)
 	if err != nil {
-		return nil, nil, corrupt("%v", err)
+		return nil, nil, fmt.Errorf("%w: block %d: %w", ErrCorrupt, n, err)
 	}
 	switch {
 	case b.Number != n:

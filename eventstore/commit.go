@@ -190,9 +190,13 @@ func (p *pending) seal() error {
 	return nil
 }
 
-// maxRepeatSources is how many (tenant, source) the count of duplicates is kept
-// apart for between two blocks; further ones are counted under the tenant alone.
-const maxRepeatSources = 10_000
+// How many counts of duplicates are kept apart between two blocks. Beyond the
+// first limit a further source is counted under its tenant alone, beyond the
+// second a further tenant under nobody: a block has room for block.MaxEvents.
+const (
+	maxRepeatSources = 10_000
+	maxRepeatTenants = 2 * maxRepeatSources
+)
 
 // countRepeats adds this round's repeats to those the next block names, and
 // returns them. They become durable with that block: a repeat is no fact that
@@ -200,14 +204,23 @@ const maxRepeatSources = 10_000
 func (p *pending) countRepeats() []block.Duplicates {
 	round := map[[2]string]uint64{}
 	for _, e := range p.repeat {
-		key := [2]string{e.Tenant, e.Source}
-		if _, ok := p.book.duplicates[key]; !ok && len(p.book.duplicates) >= maxRepeatSources {
-			key[1] = SuspenseSource
-		}
+		key := repeatKey(p.book.duplicates, e.Tenant, e.Source)
 		p.book.duplicates[key]++
 		round[key]++
 	}
 	return sortedDuplicates(round)
+}
+
+func repeatKey(counts map[[2]string]uint64, tenant, source string) [2]string {
+	key := [2]string{tenant, source}
+	if _, ok := counts[key]; ok || len(counts) < maxRepeatSources {
+		return key
+	}
+	key[1] = SuspenseSource
+	if _, ok := counts[key]; !ok && len(counts) >= maxRepeatTenants {
+		key[0] = domain.NoTenant
+	}
+	return key
 }
 
 func sortedDuplicates(counts map[[2]string]uint64) []block.Duplicates {

@@ -16,8 +16,8 @@ var (
 	// part of it is gone. Do not go on; put back a copy.
 	ErrCorrupt = errors.New("the book is damaged")
 
-	// ErrTooLarge is returned when a block is longer than MaxBlockBytes or empty.
-	// Nothing was written.
+	// ErrTooLarge is returned when a block is longer than MaxBlockBytes or empty,
+	// or an event is longer than a block can hold. Nothing was written.
 	ErrTooLarge = errors.New("block has no bytes or more than a log takes")
 
 	// ErrLocked is returned when another process has the data directory.

@@ -20,8 +20,11 @@ func LockDir(dir string) (*flock.Flock, error) {
 		return nil, fmt.Errorf("lock of the data directory: %w", err)
 	}
 	if !ok {
-		holder, _ := os.ReadFile(path) // only to say who
-		return nil, fmt.Errorf("%w: process %s has %s: stop it, or use another --data", ErrLocked, strings.TrimSpace(string(holder)), dir)
+		holder := "another process" // which has not said yet who it is
+		if pid, _ := os.ReadFile(path); len(pid) > 0 {
+			holder = "process " + strings.TrimSpace(string(pid))
+		}
+		return nil, fmt.Errorf("%w: %s has %s: stop it, or use another --data", ErrLocked, holder, dir)
 	}
 	if err := os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644); err != nil {
 		_ = lock.Unlock()

@@ -9,7 +9,9 @@ const MaxBlockBytes = 32 << 20
 // A Log stores opaque blocks, numbered from 1 without holes. One writer appends;
 // any number of readers may read at the same time, also from other processes
 // where the implementation says so. All methods may be called by several
-// goroutines at once.
+// goroutines at once, and from within a Read. Each returns the error of a
+// context that has ended before it begins, having done nothing; Read also does
+// between two blocks.
 type Log interface {
 	// Append stores block as number n, which must be one more than Head: it is
 	// the compare-and-append that keeps two writers from forking a book. When it
