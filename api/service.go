@@ -4,15 +4,18 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
 	"tollbook/consumers"
+	"tollbook/consumers/jetstream"
 	"tollbook/domain"
 	"tollbook/projections"
 )
@@ -57,8 +60,12 @@ func (s *Service) Start(ctx context.Context, nc *nats.Conn, version string) (sto
 	add("pools", "pools", s.pools)
 	add("invoice", "invoice", s.invoice)
 	add("status", "status", s.status)
+	if err == nil {
+		// Whoever is told that the engine is ready finds somebody listening.
+		err = nc.FlushTimeout(10 * time.Second)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("NATS service: %w", err)
+		return nil, errors.Join(fmt.Errorf("NATS service: %w", err), service.Stop())
 	}
 	return service.Stop, nil
 }
@@ -106,7 +113,9 @@ func compress(data []byte) []byte {
 func (s *Service) publish(ctx context.Context, r micro.Request) (any, error) {
 	m := consumers.Message{
 		Subject: consumers.SubjectPrefix + strings.TrimPrefix(r.Subject(), Prefix+"publish."),
-		Header:  r.Headers().Get,
+		Header: func(name string) string {
+			return strings.Join(r.Headers().Values(name), jetstream.RepeatSeparator)
+		},
 		Payload: r.Data(), AnyTenant: true,
 	}
 	records := s.Intake.Records(m)

@@ -8,6 +8,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"tollbook/consumers/cdr"
+	"tollbook/consumers/jetstream"
 	"tollbook/domain"
 	"tollbook/domain/cloudevents"
 	"tollbook/eventstore"
@@ -19,7 +20,7 @@ const SubjectPrefix = "tollbook."
 // A Message is what came in, however it came.
 type Message struct {
 	Subject string                   // tollbook.<tenant>.…
-	Header  func(name string) string // never nil; "" for an absent header
+	Header  func(name string) string // never nil; "" for an absent header; several values joined by jetstream.RepeatSeparator
 	Payload []byte                   // must not change any more
 
 	// AnyTenant lets the tenant be [domain.NoTenant] in the subject, which leaves it
@@ -73,9 +74,29 @@ func (in *Intake) Records(m Message) []eventstore.Record {
 		return in.each(m, tenant, in.switches.reader(tenant, rest))
 	case m.Header("ce-specversion") != "" || m.Header("ce-type") != "":
 		e, err := cloudevents.DecodeBinary(m.Header, m.Payload, tenant)
-		return []eventstore.Record{in.record(m, tenant, m.Payload, e, eventstore.ReasonSyntax, err)}
+		return []eventstore.Record{in.record(m, tenant, binaryRaw(m), e, eventstore.ReasonSyntax, err)}
 	}
 	return in.each(m, tenant, read)
+}
+
+// attributes are the headers of binary mode that mean something.
+var attributes = [...]string{
+	"ce-specversion", "ce-id", "ce-source", "ce-type", "ce-time", "ce-tenant", "ce-sequence", "ce-datacontenttype",
+}
+
+// binaryRaw is a message in binary mode in one piece, as NATS has it on the wire.
+// Without the attributes, a record that is refused would be worth little, and
+// another one with the same data would pass for its repeat.
+func binaryRaw(m Message) []byte {
+	raw := []byte("NATS/1.0\r\n")
+	for _, name := range attributes {
+		if values := m.Header(name); values != "" {
+			for value := range strings.SplitSeq(values, jetstream.RepeatSeparator) {
+				raw = fmt.Appendf(raw, "%s: %s\r\n", name, value)
+			}
+		}
+	}
+	return append(append(raw, "\r\n"...), m.Payload...)
 }
 
 // reader reads one record: an event, or why not, with the reason's code.
@@ -157,10 +178,17 @@ func ValidTenant(s string) bool {
 	return s != "" && len(s) <= 63 && s[0] != '-' && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 }
 
-// Announcement reports whether the subject is one the engine itself publishes on
-// (tollbook.<tenant>.pool.threshold): it comes back through the stream and is not intake.
-func Announcement(subject string) bool {
-	return strings.HasSuffix(subject, ".pool.threshold") && strings.Count(subject, ".") == 3
+// Announcement reports whether a message is one the engine itself published
+// (tollbook.<tenant>.pool.threshold): it comes back through the stream and is not
+// intake. Anything else on that subject is.
+func Announcement(subject string, payload []byte) bool {
+	if !strings.HasSuffix(subject, ".pool.threshold") || strings.Count(subject, ".") != 3 {
+		return false
+	}
+	var e struct {
+		Type domain.Type `json:"type"`
+	}
+	return json.Unmarshal(payload, &e) == nil && e.Type == domain.TypeThresholdReached
 }
 
 // CDRSubject is where the records of a switch's own format are published.

@@ -37,6 +37,8 @@ func StartServer(c ServerConfig) (*server.Server, error) {
 	}
 	if number == 0 {
 		number = server.RANDOM_PORT
+	} else if err := free(c.Listen); err != nil {
+		return nil, err
 	}
 	options := &server.Options{
 		ServerName: "tollbook",
@@ -59,7 +61,16 @@ func StartServer(c ServerConfig) (*server.Server, error) {
 	s.Start()
 	if !s.ReadyForConnections(10 * time.Second) {
 		s.Shutdown()
-		return nil, fmt.Errorf("embedded NATS server: not listening on %s after 10 s: is the port taken by another program?", c.Listen)
+		return nil, fmt.Errorf("embedded NATS server: not listening on %s after 10 s", c.Listen)
 	}
 	return s, nil
+}
+
+// free asks at once what the server would find out without saying why.
+func free(address string) error {
+	probe, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("--nats-listen %s: %w", address, err)
+	}
+	return probe.Close()
 }

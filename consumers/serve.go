@@ -2,6 +2,7 @@ package consumers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -51,6 +52,11 @@ func Serve(ctx context.Context, js natsjs.JetStream, in *Intake, logger watermil
 	if err := EnsureStream(ctx, js); err != nil {
 		return err
 	}
+	// What an engine before this one had in its hands, and a server that went with it
+	// was not told of, would wait for AckWait. A new consumer gets it at once.
+	if err := js.DeleteConsumer(ctx, StreamName, ConsumerName); err != nil && !errors.Is(err, natsjs.ErrConsumerNotFound) {
+		return fmt.Errorf("consumer %s on NATS: %w", ConsumerName, err)
+	}
 	subscriber, err := jetstream.NewSubscriber(jetstream.SubscriberConfig{
 		JetStream: js,
 		Route: jetstream.FixedRoute(jetstream.Route{
@@ -75,7 +81,7 @@ func Serve(ctx context.Context, js natsjs.JetStream, in *Intake, logger watermil
 // acknowledges it then, and an error makes NATS send it again.
 func (in *Intake) handle(msg *message.Message) error {
 	subject := jetstream.Subject(msg)
-	if Announcement(subject) {
+	if Announcement(subject, msg.Payload) {
 		return nil
 	}
 	// Stopping waits for what is in the committer's hands: a record booked but not

@@ -65,11 +65,18 @@ func (m *Months) add(e *domain.Event) {
 		in.Suspended--
 	case *domain.Call:
 		in.Booked++
-		m.touched[monthKey{e.Tenant, m.ledger.MonthAt(e.Tenant, data.At(e.Time))}] = struct{}{}
+		m.touch(e, data)
+	case *domain.Correction:
+		in.Booked++
+		m.touch(e, &data.Call)
 	default:
 		in.Booked++
 	}
 	m.ledger.Add(e)
+}
+
+func (m *Months) touch(e *domain.Event, c *domain.Call) {
+	m.touched[monthKey{e.Tenant, m.ledger.MonthAt(e.Tenant, c.At(e.Time))}] = struct{}{}
 }
 
 func (m *Months) intakeOf(tenant string) *Intake {
