@@ -18,7 +18,7 @@ func arrayChunks(r *bufio.Reader, send func([]byte) error) error {
 		return err
 	}
 	var payload []byte
-	records := 0
+	records, element := 0, 0
 	flush := func() error {
 		if records == 0 {
 			return nil
@@ -28,15 +28,16 @@ func arrayChunks(r *bufio.Reader, send func([]byte) error) error {
 		return send(out)
 	}
 	for d.PeekKind() != ']' {
+		element++
 		value, err := d.ReadValue()
 		if err != nil {
-			return errors.Join(flush(), fmt.Errorf("element %d of the array: %w", records+1, err))
+			return errors.Join(flush(), fmt.Errorf("element %d of the array: %w", element, err))
 		}
 		if err := value.Compact(); err != nil {
 			return err
 		}
 		if len(value) > maxRecordBytes {
-			return errors.Join(flush(), fmt.Errorf("byte %d: an element is longer than %d bytes, the most a NATS message holds", d.InputOffset(), maxRecordBytes))
+			return errors.Join(flush(), fmt.Errorf("element %d of the array is longer than %d bytes, the most a NATS message holds", element, maxRecordBytes))
 		}
 		if len(payload)+len(value) > requestBytes || records == requestRecords {
 			if err := flush(); err != nil {

@@ -27,7 +27,7 @@ func newProgress(std Streams, title string, total int64, unit string) *progress 
 		progressbar.OptionSetWriter(&late{std.Err, time.Now().Add(progressAfter)}),
 		progressbar.OptionSetDescription(title), progressbar.OptionSetWidth(20),
 		progressbar.OptionShowCount(),
-		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish(),
+		progressbar.OptionThrottle(100 * time.Millisecond), progressbar.OptionClearOnFinish(),
 		progressbar.OptionSetPredictTime(true),
 	}
 	if unit == "B" {
