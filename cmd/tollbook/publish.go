@@ -81,11 +81,11 @@ func (c *publishCmd) Run(ctx context.Context, std Streams) error {
 		fmt.Fprintf(std.Err, "suspended: and %d more\n", more)
 	}
 	return c.print(std, total, func(w writer) {
-		fmt.Fprintf(w, "%s records: %s booked, %s duplicate, %s suspended; the book is at position %d\n",
-			grouped(int64(total.Received)), grouped(int64(total.Booked)), grouped(int64(total.Duplicate)), grouped(int64(total.Suspended)), total.Position)
+		fmt.Fprintf(w, "%s: %s booked, %s duplicate, %s suspended; the book is at position %d\n",
+			counted(int64(total.Received), "record"), grouped(int64(total.Booked)), grouped(int64(total.Duplicate)), grouped(int64(total.Suspended)), total.Position)
 		if c.From != cloudEvents {
-			fmt.Fprintf(w, "reconciliation: %s answered calls, %d.%03d s of talk; compare with the ledger of switch %s\n",
-				grouped(total.answered), total.billableMS/1000, total.billableMS%1000, c.Switch)
+			fmt.Fprintf(w, "reconciliation: %s, %d.%03d s of talk; compare with the ledger of switch %s\n",
+				counted(total.answered, "answered call"), total.billableMS/1000, total.billableMS%1000, c.Switch)
 		}
 	})
 }

@@ -91,6 +91,14 @@ func grouped(n int64) string {
 	return s
 }
 
+// counted is a number of things: 1 call, 6,000 calls.
+func counted(n int64, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return grouped(n) + " " + thing
+}
+
 func orDash(s string) string {
 	if s == "" {
 		return "–"
@@ -149,8 +157,8 @@ func printInvoice(w io.Writer, d projections.InvoiceDocument, p paint) {
 		t.print(w, p)
 	}
 	c := d.Counts
-	fmt.Fprintf(w, "\n%s calls: %s free, %s in the pool, %s over it, %s outside",
-		grouped(c.Calls), grouped(c.Free), grouped(c.InPool), grouped(c.Overage), grouped(c.Outside))
+	fmt.Fprintf(w, "\n%s: %s free, %s in the pool, %s over it, %s outside",
+		counted(c.Calls, "call"), grouped(c.Free), grouped(c.InPool), grouped(c.Overage), grouped(c.Outside))
 	rest := c.Calls - c.Free - c.InPool - c.Overage - c.Outside
 	if rest > 0 {
 		fmt.Fprintf(w, ", %s not charged yet (exceptions)", grouped(rest))
