@@ -8,7 +8,8 @@
 // hashes, not here. The writer is alone because its caller holds the data
 // directory's lock (eventstore.LockDir); the primary key makes a second one
 // harmless all the same. logtest.Run shows the contract, TestReaderOfTheDead that
-// a log is read as its writer left it, however it ended.
+// a log is read as its writer left it, however it ended, and
+// TestOpenMakesDurable that what a log has when it is opened is on disk.
 package sqlite
 
 import (
@@ -20,6 +21,7 @@ import (
 	"net/url"
 	"os"
 	"sync"
+	"time"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -41,9 +43,14 @@ const (
 	chunkBytes  = 16 << 20 // unless the first block alone is longer
 )
 
-// walBytes is how much of the WAL's file is kept once it has been folded into the
-// database, 64 MiB: a burst must not take the space for ever.
+// walBytes is how long the WAL's file may be before an Append waits for the
+// readers to let it begin anew, and how much of it is kept then: 64 MiB. Without
+// waiting, readers that overlap would let it grow for as long as they do.
 const walBytes = 64 << 20
+
+// restartPatience is how long that Append waits for readers of other processes.
+// A chunk takes them milliseconds; who takes longer hangs, and is let be.
+const restartPatience = time.Second
 
 // busyTimeout is how long a statement waits for another process, in
 // milliseconds: a reader that recovers the WAL of a writer that died takes that long at most.
@@ -51,18 +58,27 @@ const busyTimeout = 10_000
 
 // Log is an eventstore.Log.
 type Log struct {
-	db       *sql.DB
 	path     string
 	readOnly bool
 
+	opening sync.Mutex // guards db and frozen, which change only where frozen is set
+	db      *sql.DB
+	frozen  fs.FileInfo // of a file that is read without locks: as it was when opened
+
+	reading sync.RWMutex // held by a Read while it copies; by an Append, to have the WAL to itself
+
 	mu        sync.Mutex // serializes Append
 	uncertain error      // why nothing can be appended any more
+	restartAt int64      // the length of the WAL, in bytes, at which it is to begin anew
 }
 
 var _ eventstore.Log = (*Log)(nil)
 
 // Open opens the file for writing, and makes it if it does not exist. It leaves a
-// file that is not a log of tollbook as it is.
+// file that is not a log of tollbook as it is. What the log has when Open returns
+// is durable, also where the writer before died between writing and syncing. The
+// error is ErrLocked where a reader holds on to an old state for longer than
+// busyTimeout.
 func Open(path string) (*Log, error) {
 	query := url.Values{"_pragma": {
 		fmt.Sprintf("busy_timeout(%d)", busyTimeout),
@@ -80,28 +96,73 @@ func Open(path string) (*Log, error) {
 	if mode != "wal" { // SQLite's way to say that it can't
 		return nil, errors.Join(fmt.Errorf("%s: the file system can't share memory between processes (journal mode %s): put the data directory on a local disk", path, mode), l.db.Close())
 	}
+	// A writer that was killed may have left blocks in the WAL that only the
+	// kernel has. Whoever reads them here tells others that they are booked.
+	folded, err := l.fold(context.Background(), "FULL")
+	if err == nil && !folded {
+		err = fmt.Errorf("%w: another process reads an old state of %s and does not go on: stop it", eventstore.ErrLocked, path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, l.db.Close())
+	}
 	return l, nil
+}
+
+// fold copies the blocks of the WAL into the file and syncs both; false if
+// somebody was in the way for longer than busyTimeout. Mode is FULL, or RESTART,
+// after which the WAL begins anew.
+func (l *Log) fold(ctx context.Context, mode string) (bool, error) {
+	var busy, frames, folded int
+	if err := l.db.QueryRowContext(ctx, "PRAGMA wal_checkpoint("+mode+")").Scan(&busy, &frames, &folded); err != nil {
+		if codeOf(err) == sqlite3.SQLITE_BUSY {
+			return false, nil
+		}
+		return false, l.translate("folding the WAL into", err)
+	}
+	return busy == 0, nil
 }
 
 // OpenReadOnly opens an existing file for reading, also while another process
 // writes it or after one has died writing, and from a directory that can't be
 // written. Append fails. The error is fs.ErrNotExist where there is no file.
 func OpenReadOnly(path string) (*Log, error) {
-	if _, err := os.Stat(path); err != nil {
-		return nil, err
-	}
-	query := url.Values{"mode": {"ro"}, "_pragma": {fmt.Sprintf("busy_timeout(%d)", busyTimeout)}}
-	l, err := open(path, true, query)
-	if code := codeOf(err); code != sqlite3.SQLITE_CANTOPEN && code != sqlite3.SQLITE_READONLY {
+	for {
+		before, err := os.Stat(path)
+		if err != nil {
+			return nil, err
+		}
+		query := url.Values{"mode": {"ro"}, "_pragma": {fmt.Sprintf("busy_timeout(%d)", busyTimeout)}}
+		l, err := open(path, true, query)
+		if code := codeOf(err); code != sqlite3.SQLITE_CANTOPEN && code != sqlite3.SQLITE_READONLY || hasWAL(path) {
+			return l, err
+		}
+		// SQLite wants the WAL beside the file, even an empty one, and can't make it
+		// here. Without a WAL there is no writer, and the file alone is the log.
+		query.Set("immutable", "1")
+		l, err = open(path, true, query)
+		if changed(path, before) { // a writer has come: nothing of what was read counts
+			if err == nil {
+				_ = l.Close()
+			}
+			continue
+		}
+		if err == nil {
+			l.frozen = before
+		}
 		return l, err
 	}
-	// SQLite wants the WAL beside the file, even an empty one, and can't make it
-	// here. Without a WAL there is no writer, and the file alone is the log.
-	if _, walErr := os.Stat(path + "-wal"); !errors.Is(walErr, fs.ErrNotExist) {
-		return l, err
-	}
-	query.Set("immutable", "1")
-	return open(path, true, query)
+}
+
+func hasWAL(path string) bool {
+	_, err := os.Stat(path + "-wal")
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// changed says whether a writer has had the file since: it is there, or has left
+// its traces.
+func changed(path string, since fs.FileInfo) bool {
+	now, err := os.Stat(path)
+	return err != nil || hasWAL(path) || !os.SameFile(now, since) || now.Size() != since.Size() || !now.ModTime().Equal(since.ModTime())
 }
 
 func open(path string, readOnly bool, query url.Values) (*Log, error) {
@@ -109,7 +170,7 @@ func open(path string, readOnly bool, query url.Values) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	l := &Log{db: db, path: path, readOnly: readOnly}
+	l := &Log{db: db, path: path, readOnly: readOnly, restartAt: walBytes}
 	if err := l.check(); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -181,7 +242,27 @@ func (l *Log) Append(ctx context.Context, n uint64, block []byte) error {
 		l.uncertain = err
 		return err
 	}
+	l.boundWAL()
 	return nil
+}
+
+// boundWAL lets a WAL that has grown long begin anew. SQLite does so by itself
+// when nobody reads at that moment, which may be never. That it fails is no error
+// of the append: the block is in the WAL, and the WAL is only long.
+func (l *Log) boundWAL() {
+	wal, err := os.Stat(l.path + "-wal")
+	if err != nil || wal.Size() <= l.restartAt {
+		return
+	}
+	l.reading.Lock()
+	defer l.reading.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), restartPatience)
+	defer cancel()
+	if restarted, err := l.fold(ctx, "RESTART"); restarted && err == nil {
+		l.restartAt = walBytes
+		return
+	}
+	l.restartAt = wal.Size() + walBytes // a reader that hangs delays one append in many
 }
 
 // Read implements eventstore.Log.
@@ -210,6 +291,42 @@ func (l *Log) Read(ctx context.Context, from uint64, each func(n uint64, block [
 	return nil
 }
 
+// selectBlocks asks for the length first: what damage has made longer than any
+// block is not brought into memory.
+const selectBlocks = `SELECT n, ifnull(octet_length(data), 0), CASE WHEN octet_length(data) <= ?3 THEN data END
+	FROM blocks WHERE n BETWEEN ?1 AND ?2 ORDER BY n`
+
+// query runs f, which only reads. What was read without locks counts only if no
+// writer has come meanwhile; else the file is opened again and f runs once more.
+func (l *Log) query(ctx context.Context, f func(db *sql.DB) error) error {
+	for {
+		l.opening.Lock()
+		db, frozen := l.db, l.frozen
+		l.opening.Unlock()
+		err := f(db)
+		if frozen == nil || !changed(l.path, frozen) || ctx.Err() != nil {
+			return err
+		}
+		if err := l.reopen(db); err != nil {
+			return err
+		}
+	}
+}
+
+func (l *Log) reopen(old *sql.DB) error {
+	l.opening.Lock()
+	defer l.opening.Unlock()
+	if l.db != old {
+		return nil // another Read was first
+	}
+	next, err := OpenReadOnly(l.path)
+	if err != nil {
+		return err
+	}
+	l.db, l.frozen = next.db, next.frozen
+	return old.Close()
+}
+
 // A chunk is some blocks in a row, copied.
 type chunk struct {
 	data []byte
@@ -218,21 +335,31 @@ type chunk struct {
 
 // readChunk fills c with at least one block, the first being number from.
 func (l *Log) readChunk(ctx context.Context, from, head uint64, c *chunk) error {
+	return l.query(ctx, func(db *sql.DB) error { return l.copyChunk(ctx, db, from, head, c) })
+}
+
+func (l *Log) copyChunk(ctx context.Context, db *sql.DB, from, head uint64, c *chunk) error {
+	l.reading.RLock()
+	defer l.reading.RUnlock()
 	c.data, c.ends = c.data[:0], c.ends[:0]
 	until := min(head, from+chunkBlocks-1)
-	rows, err := l.db.QueryContext(ctx, "SELECT n, data FROM blocks WHERE n BETWEEN ? AND ? ORDER BY n", int64(from), int64(until))
+	rows, err := db.QueryContext(ctx, selectBlocks, int64(from), int64(until), eventstore.MaxBlockBytes)
 	if err != nil {
 		return l.readError(ctx, err)
 	}
 	defer func() { _ = rows.Close() }()
 	var data sql.RawBytes
 	for next := from; rows.Next(); next++ {
-		var n int64
-		if err := rows.Scan(&n, &data); err != nil {
+		var n, length int64
+		if err := rows.Scan(&n, &length, &data); err != nil {
 			return l.readError(ctx, err)
 		}
-		if uint64(n) != next || len(c.ends) > 0 && len(c.data)+len(data) > chunkBytes {
-			break // the next chunk begins here, or finds that nothing does
+		wrong := length == 0 || int64(len(data)) != length
+		if len(c.ends) > 0 && (wrong || len(c.data)+len(data) > chunkBytes) || uint64(n) != next {
+			break // the next chunk begins here, or finds what is wrong
+		}
+		if wrong {
+			return fmt.Errorf("%w: block %d of %s has %d bytes, which no block has: put back a copy of the file", eventstore.ErrCorrupt, n, l.path, length)
 		}
 		c.data = append(c.data, data...)
 		c.ends = append(c.ends, len(c.data))
@@ -249,8 +376,15 @@ func (l *Log) readChunk(ctx context.Context, from, head uint64, c *chunk) error 
 // Head implements eventstore.Log.
 func (l *Log) Head(ctx context.Context) (uint64, error) {
 	var head int64
-	if err := l.db.QueryRowContext(ctx, "SELECT ifnull(max(n), 0) FROM blocks").Scan(&head); err != nil {
-		return 0, l.readError(ctx, err)
+	err := l.query(ctx, func(db *sql.DB) error {
+		err := db.QueryRowContext(ctx, "SELECT ifnull(max(n), 0) FROM blocks").Scan(&head)
+		if err != nil {
+			return l.readError(ctx, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
 	}
 	if head < 0 {
 		return 0, fmt.Errorf("%w: %s has blocks with negative numbers", eventstore.ErrCorrupt, l.path)
@@ -258,8 +392,17 @@ func (l *Log) Head(ctx context.Context) (uint64, error) {
 	return uint64(head), nil
 }
 
-// Close implements eventstore.Log.
-func (l *Log) Close() error { return l.db.Close() }
+// Close implements eventstore.Log. After it the file alone is the log, unless a
+// reader is in the way: then it is so together with its WAL.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var err error
+	if !l.readOnly && l.uncertain == nil {
+		_, err = l.fold(context.Background(), "FULL") // SQLite leaves it to the last to close, and a reader can't
+	}
+	return errors.Join(err, l.db.Close())
+}
 
 // readError prefers what the context says: SQLite only knows that it was interrupted.
 func (l *Log) readError(ctx context.Context, err error) error {
