@@ -2,7 +2,6 @@ package consumers
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -52,11 +51,6 @@ func Serve(ctx context.Context, js natsjs.JetStream, in *Intake, logger watermil
 	if err := EnsureStream(ctx, js); err != nil {
 		return err
 	}
-	// What an engine before this one had in its hands, and a server that went with it
-	// was not told of, would wait for AckWait. A new consumer gets it at once.
-	if err := js.DeleteConsumer(ctx, StreamName, ConsumerName); err != nil && !errors.Is(err, natsjs.ErrConsumerNotFound) {
-		return fmt.Errorf("consumer %s on NATS: %w", ConsumerName, err)
-	}
 	subscriber, err := jetstream.NewSubscriber(jetstream.SubscriberConfig{
 		JetStream: js,
 		Route: jetstream.FixedRoute(jetstream.Route{
@@ -68,6 +62,9 @@ func Serve(ctx context.Context, js natsjs.JetStream, in *Intake, logger watermil
 	if err != nil {
 		return err
 	}
+	if err := forget(ctx, js, subscriber); err != nil {
+		return err
+	}
 	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: 30 * time.Second}, logger)
 	if err != nil {
 		return err
@@ -75,6 +72,21 @@ func Serve(ctx context.Context, js natsjs.JetStream, in *Intake, logger watermil
 	router.AddMiddleware(middleware.Recoverer)
 	router.AddConsumerHandler("book", topic, subscriber, in.handle)
 	return router.Run(ctx)
+}
+
+// forget removes the consumer, which Subscribe makes anew. What an engine before
+// this one had in its hands, and a server that went with it was not told of,
+// would wait for AckWait; a new consumer gets it at once. It is made before it is
+// removed: where the server was killed while making it, half of it is on disk,
+// which cannot be removed by name and which the next one of the name would take over.
+func forget(ctx context.Context, js natsjs.JetStream, subscriber *jetstream.Subscriber) error {
+	if err := subscriber.SubscribeInitialize(topic); err != nil {
+		return err
+	}
+	if err := js.DeleteConsumer(ctx, StreamName, ConsumerName); err != nil {
+		return fmt.Errorf("consumer %s on NATS: %w", ConsumerName, err)
+	}
+	return nil
 }
 
 // handle returns once the message's records are durable; the router

@@ -78,7 +78,7 @@ func serve(t *testing.T, dir string) *process {
 	return p
 }
 
-// kill ends the process as a power switch does, and checks that it had not ended by itself.
+// kill ends the process at once, whatever it does.
 func (p *process) kill() {
 	p.t.Helper()
 	select {
@@ -87,9 +87,19 @@ func (p *process) kill() {
 	default:
 	}
 	_ = p.cmd.Process.Kill()
+	p.killed()
+}
+
+// killed waits until the process is gone, and fails if it ended by itself or saw
+// a data race.
+func (p *process) killed() {
+	p.t.Helper()
 	<-p.exited
 	if status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
 		p.t.Errorf("serve ended before it was killed: %v\n%s", p.err, p.stderr.String())
+	}
+	if bytes.Contains(p.stderr.Bytes(), []byte("DATA RACE")) {
+		p.t.Error(p.stderr.String())
 	}
 }
 
@@ -160,7 +170,7 @@ func TestKill(t *testing.T) {
 		var kept []domain.Event
 		both.Go(func() { kept = publishSingly(ctx, first.nats, singles) })
 		both.Wait()
-		<-first.exited
+		first.killed()
 		done()
 		acknowledge(acknowledged, kept)
 
