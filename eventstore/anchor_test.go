@@ -2,7 +2,6 @@ package eventstore_test
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -12,7 +11,6 @@ import (
 	"testing"
 
 	"tollbook/eventstore"
-	"tollbook/eventstore/block"
 	"tollbook/eventstore/memlog"
 )
 
@@ -188,113 +186,4 @@ func TestAnchorChecksumInHash(t *testing.T) {
 	if a, err := eventstore.ReadAnchor(path); err != nil || a.Block != 7 || a.Events != 70 {
 		t.Errorf("%v, %v", a, err)
 	}
-}
-
-// A byte that has changed is found wherever it is, and the block is named, with
-// and without somebody having made its checksum right again.
-func TestDamagedBlock(t *testing.T) {
-	s := filled(t)
-	const n = 3
-	good := s.log.Blocks()
-	data := good[n-1]
-	header, err := block.DecodeHeader(data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	peaks := 104 // by docs/FORMAT.md
-	table := peaks + 32*len(header.Tree)
-	places := map[string]int{
-		"magic": 0, "version": 8, "sections": 10, "events": 12, "number": 16, "first": 24, "sealed_at": 32, "prev": 40,
-		"symbols_from": 72, "common before": 80, "personal before": 84, "common new": 88, "personal new": 92, "duplicates": 96, "length": 100,
-		"first peak": peaks, "last peak": table - 1, "kind": table, "codec": table + 2, "flags": table + 3, "raw": table + 4, "stored": table + 8,
-		"middle": (table + len(data)) / 2, "last section": len(data) - 5, "checksum": len(data) - 1,
-	}
-	for at := table; at < len(data)-4; at += 13 {
-		places[fmt.Sprintf("byte %d", at)] = at
-	}
-	for name, at := range places {
-		for _, summed := range []bool{false, true} {
-			if summed && at >= len(data)-4 {
-				continue
-			}
-			blocks := s.log.Blocks()
-			blocks[n-1][at] ^= 0x04
-			// One whose checksum is right may be a block, but not the one that the next names.
-			names := []string{"block 3"}
-			if summed {
-				body := blocks[n-1][:len(data)-4]
-				binary.LittleEndian.AppendUint32(body, crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)))
-				names = nil
-			}
-			damaged := &shelf{t: t, dir: s.dir, log: memlog.Of(t, blocks...), clock: s.clock}
-			err := damaged.tryOpen()
-			wantError(t, err, eventstore.ErrCorrupt, names...)
-			if err != nil && summed && !bytes.Contains([]byte(err.Error()), []byte("block 3")) && !bytes.Contains([]byte(err.Error()), []byte("block 4")) {
-				t.Errorf("%s: %v", name, err)
-			}
-			for _, leaves := range []bool{false, true} {
-				_, err := eventstore.Walk{Log: memlog.Of(t, blocks...), Leaves: leaves}.Run(ctx, ignore)
-				if !errors.Is(err, eventstore.ErrCorrupt) {
-					t.Errorf("%s, checksum right %v: a walk, leaves %v, says %v", name, summed, leaves, err)
-				}
-			}
-			if t.Failed() {
-				t.Fatalf("%s, checksum right %v", name, summed)
-			}
-		}
-	}
-	s.open() // what is refused is left as it is
-	s.check()
-	s.close()
-}
-
-func ignore(*block.Block, eventstore.Head, int) error { return nil }
-
-// The last block has no next one that names it: the anchor does.
-func TestDamagedHead(t *testing.T) {
-	s := filled(t)
-	blocks := s.log.Blocks()
-	last := blocks[4]
-	last[32] ^= 1 // sealed_at, which nothing else depends on
-	body := last[:len(last)-4]
-	binary.LittleEndian.AppendUint32(body, crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)))
-	s.log = memlog.Of(t, blocks...)
-	wantError(t, s.tryOpen(), eventstore.ErrCorrupt, "block 5", "anchor")
-}
-
-func TestBlocksOutOfPlace(t *testing.T) {
-	s := filled(t)
-	good := s.log.Blocks()
-	for _, test := range []struct {
-		name   string
-		blocks [][]byte
-		say    string
-	}{
-		{"missing", [][]byte{good[0], good[1], nil, good[3], good[4]}, "block 3 is missing"},
-		{"left out", [][]byte{good[0], good[1], good[3], good[4]}, "block 3"},
-		{"swapped", [][]byte{good[0], good[2], good[1], good[3], good[4]}, "block 2"},
-		{"twice", [][]byte{good[0], good[1], good[1], good[3], good[4]}, "block 3"},
-		{"without the first", good[1:], "block 1"},
-		{"cut short", [][]byte{good[0], good[1], good[2][:len(good[2])-1], good[3], good[4]}, "block 3"},
-		{"too long", [][]byte{good[0], good[1], append(good[2:3:3][0], 0), good[3], good[4]}, "block 3"},
-		{"cut to nothing", [][]byte{good[0], {}, good[2], good[3], good[4]}, "block 2"},
-	} {
-		damaged := &shelf{t: t, dir: s.dir, log: memlog.Of(t, test.blocks...), clock: s.clock}
-		if err := damaged.tryOpen(); err == nil {
-			t.Errorf("%s: opened", test.name)
-		} else {
-			wantError(t, err, eventstore.ErrCorrupt, test.say)
-		}
-	}
-}
-
-// A block of a later format says so, among what is damaged.
-func TestNewerFormat(t *testing.T) {
-	s := filled(t)
-	blocks := s.log.Blocks()
-	blocks[4][8]++
-	s.log = memlog.Of(t, blocks...)
-	err := s.tryOpen()
-	wantError(t, err, block.ErrVersion, "block 5", "newer tollbook")
-	wantError(t, err, eventstore.ErrCorrupt)
 }
