@@ -16,6 +16,7 @@ type Months struct {
 	head    eventstore.Head
 	intake  map[string]*Intake
 	touched map[monthKey]struct{} // since thresholds were last looked at
+	changed map[string]struct{}   // tenants whose terms have, and with them any month
 	levels  map[levelKey]int
 }
 
@@ -39,7 +40,7 @@ func (i Intake) Received() uint64 { return i.Booked + i.Duplicate + i.Suspended 
 func NewMonths() *Months {
 	return &Months{
 		ledger: domain.NewLedger(), intake: map[string]*Intake{},
-		touched: map[monthKey]struct{}{}, levels: map[levelKey]int{},
+		touched: map[monthKey]struct{}{}, changed: map[string]struct{}{}, levels: map[levelKey]int{},
 	}
 }
 
@@ -71,6 +72,7 @@ func (m *Months) add(e *domain.Event) {
 		m.touch(e, &data.Call)
 	default:
 		in.Booked++
+		m.changed[e.Tenant] = struct{}{}
 	}
 	m.ledger.Add(e)
 }

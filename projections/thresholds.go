@@ -31,6 +31,14 @@ func (m *Months) Crossings() []Crossing {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var all []Crossing
+	_, everybody := m.changed[domain.CatalogTenant]
+	for _, tenant := range m.ledger.Tenants() {
+		if _, one := m.changed[tenant]; one || everybody {
+			for _, month := range m.ledger.Months(tenant) {
+				m.touched[monthKey{tenant, month}] = struct{}{}
+			}
+		}
+	}
 	for key := range m.touched {
 		for pool := range m.ledger.Pools(key.tenant, key.month) {
 			for _, b := range pool.Buckets {
@@ -47,6 +55,7 @@ func (m *Months) Crossings() []Crossing {
 		}
 	}
 	clear(m.touched)
+	clear(m.changed)
 	return all
 }
 

@@ -131,6 +131,13 @@ func TestThresholds(t *testing.T) {
 	talk(10)
 	again.quiet("restarted-a", "restarted-b")
 
+	// A licence that comes after its calls announces what they have used.
+	again.talk("late", 100)
+	again.book(licensed("late")...)
+	if a := again.next(); a.Tenant != "late" || a.Data.Percent != 80 {
+		t.Errorf("after a late licence: %+v", a)
+	}
+
 	// The stream takes announcements in, as they are on its subjects, and the book does not.
 	r.drained()
 	for _, tenant := range r.status().Tenants {
