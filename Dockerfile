@@ -13,7 +13,7 @@ COPY --from=build /out/tollbook /tollbook
 COPY --from=build --chown=nonroot:nonroot /out/data /data
 USER nonroot:nonroot
 VOLUME /data
-# NATS (clients and switches); HTTP (page, API, metrics).
+# NATS (clients and switches); HTTP (page, health).
 EXPOSE 4222 8080
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["/tollbook", "health"]
 ENTRYPOINT ["/tollbook"]

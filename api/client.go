@@ -28,6 +28,9 @@ const maxAnswer = 1 << 30
 // ErrNoEngine is returned when nobody answers on this NATS.
 var ErrNoEngine = errors.New("no tollbook engine answers on this NATS: start one with 'tollbook serve', or give --nats the address it uses")
 
+// ErrStopping is returned when the engine takes no more; the next one may.
+var ErrStopping = errors.New("the engine takes no more now")
+
 func (c *Client) ask(ctx context.Context, subject string, payload []byte, answer any) error {
 	msg, err := c.nc.RequestWithContext(ctx, Prefix+subject, payload)
 	switch {
@@ -36,7 +39,11 @@ func (c *Client) ask(ctx context.Context, subject string, payload []byte, answer
 	case err != nil:
 		return fmt.Errorf("asking the engine (%s): %w", subject, err)
 	}
-	if code := msg.Header.Get(micro.ErrorCodeHeader); code != "" {
+	switch code := msg.Header.Get(micro.ErrorCodeHeader); code {
+	case "":
+	case "503":
+		return fmt.Errorf("%w: %s", ErrStopping, msg.Header.Get(micro.ErrorHeader))
+	default:
 		return fmt.Errorf("the engine refused (%s): %s", code, msg.Header.Get(micro.ErrorHeader))
 	}
 	data := msg.Data

@@ -96,7 +96,11 @@ func (s *Service) answer(ctx context.Context, r micro.Request, handle func(conte
 		headers["Content-Encoding"] = []string{"gzip"}
 		data = compress(data)
 	}
-	if err := r.Respond(data, micro.WithHeaders(headers)); err != nil {
+	err = r.Respond(data, micro.WithHeaders(headers))
+	if errors.Is(err, nats.ErrMaxPayload) {
+		err = r.Error("413", fmt.Sprintf("the answer has %d bytes, more than a message on this NATS: ask with --data DIR on the engine's machine, or raise max_payload", len(data)), nil)
+	}
+	if err != nil {
 		s.Log.Warn("answer not sent", "subject", r.Subject(), "bytes", len(data), "error", err)
 	}
 }
@@ -113,9 +117,13 @@ func compress(data []byte) []byte {
 func (s *Service) publish(ctx context.Context, r micro.Request) (any, error) {
 	m := consumers.Message{
 		Subject: consumers.SubjectPrefix + strings.TrimPrefix(r.Subject(), Prefix+"publish."),
-		Header: func(name string) string {
-			return strings.Join(r.Headers().Values(name), jetstream.RepeatSeparator)
-		},
+		Header: consumers.HeaderIn(func(yield func(string, string) bool) {
+			for name, values := range r.Headers() {
+				if !yield(name, strings.Join(values, jetstream.RepeatSeparator)) {
+					return
+				}
+			}
+		}),
 		Payload: r.Data(), AnyTenant: true,
 	}
 	records := s.Intake.Records(m)

@@ -3,6 +3,8 @@ package consumers
 import (
 	"context"
 	"fmt"
+	"iter"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -72,7 +74,7 @@ func (in *Intake) Records(m Message) []eventstore.Record {
 	switch {
 	case rest[0] == "cdr":
 		return in.each(m, tenant, in.switches.reader(tenant, rest))
-	case m.Header("ce-specversion") != "" || m.Header("ce-type") != "":
+	case m.binary():
 		e, err := cloudevents.DecodeBinary(m.Header, m.Payload, tenant)
 		return []eventstore.Record{in.record(m, tenant, binaryRaw(m), e, eventstore.ReasonSyntax, err)}
 	}
@@ -82,6 +84,27 @@ func (in *Intake) Records(m Message) []eventstore.Record {
 // attributes are the headers of binary mode that mean something.
 var attributes = [...]string{
 	"ce-specversion", "ce-id", "ce-source", "ce-type", "ce-time", "ce-tenant", "ce-sequence", "ce-datacontenttype",
+}
+
+// HeaderIn finds attributes of binary mode among headers whatever their case, as
+// senders differ in it; a header that occurs in two cases counts as repeated.
+func HeaderIn(headers iter.Seq2[string, string]) func(name string) string {
+	found := map[string][]string{}
+	for name, value := range headers {
+		if name = strings.ToLower(name); strings.HasPrefix(name, "ce-") && value != "" {
+			found[name] = append(found[name], value)
+		}
+	}
+	return func(name string) string {
+		slices.Sort(found[name])
+		return strings.Join(found[name], jetstream.RepeatSeparator)
+	}
+}
+
+// binary reports whether the message has any attribute as a header. One that has
+// some but not all is refused with them, not read as if it had none.
+func (m *Message) binary() bool {
+	return slices.ContainsFunc(attributes[:], func(name string) bool { return m.Header(name) != "" })
 }
 
 // binaryRaw is a message in binary mode in one piece, as NATS has it on the wire.

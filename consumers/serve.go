@@ -2,7 +2,9 @@ package consumers
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill"
@@ -24,19 +26,22 @@ const (
 // EnsureStream makes the stream, or brings it up to date. It is a work queue: a
 // message is gone from it once it is booked, as the book keeps it from then on.
 func EnsureStream(ctx context.Context, js natsjs.JetStream) error {
-	_, err := js.CreateOrUpdateStream(ctx, natsjs.StreamConfig{
-		Name:        StreamName,
-		Description: "CDRs and licence events on their way into the book",
-		Subjects:    []string{topic},
-		Retention:   natsjs.WorkQueuePolicy,
-		Storage:     natsjs.FileStorage,
-		// A full stream must refuse, so that the sender knows, and never drop what is oldest.
-		Discard: natsjs.DiscardNew,
-		// The book knows repeats by (tenant, source, id). A Nats-Msg-Id must never make a
-		// record disappear, so NATS looks back no longer than the least it takes.
-		Duplicates: 100 * time.Millisecond,
-	})
-	if err != nil {
+	config := natsjs.StreamConfig{Name: StreamName, Storage: natsjs.FileStorage}
+	stream, err := js.Stream(ctx, StreamName)
+	if err == nil {
+		config = stream.CachedInfo().Config // replicas, limits, placement are the operator's
+	} else if !errors.Is(err, natsjs.ErrStreamNotFound) {
+		return fmt.Errorf("stream %s on NATS: %w: is JetStream enabled there?", StreamName, err)
+	}
+	config.Description = "CDRs and licence events on their way into the book"
+	config.Subjects = []string{topic}
+	config.Retention = natsjs.WorkQueuePolicy
+	// A full stream must refuse, so that the sender knows, and never drop what is oldest.
+	config.Discard = natsjs.DiscardNew
+	// The book knows repeats by (tenant, source, id). A Nats-Msg-Id must never make a
+	// record disappear, so NATS looks back no longer than the least it takes.
+	config.Duplicates = 100 * time.Millisecond
+	if _, err := js.CreateOrUpdateStream(ctx, config); err != nil {
 		return fmt.Errorf("stream %s on NATS: %w: is JetStream enabled there?", StreamName, err)
 	}
 	return nil
@@ -71,7 +76,10 @@ func Serve(ctx context.Context, js natsjs.JetStream, in *Intake, logger watermil
 	}
 	router.AddMiddleware(middleware.Recoverer)
 	router.AddConsumerHandler("book", topic, subscriber, in.handle)
-	return router.Run(ctx)
+	if err := router.Run(ctx); err != nil || ctx.Err() != nil {
+		return err
+	}
+	return errors.New("the NATS connection was closed, perhaps because the server refuses its credentials: nothing is booked any more; restart tollbook")
 }
 
 // forget removes the consumer, which Subscribe makes anew. What an engine before
@@ -99,6 +107,6 @@ func (in *Intake) handle(msg *message.Message) error {
 	// Stopping waits for what is in the committer's hands: a record booked but not
 	// acknowledged would come again as a repeat.
 	ctx := context.WithoutCancel(msg.Context())
-	_, err := in.Receive(ctx, Message{Subject: subject, Header: msg.Metadata.Get, Payload: msg.Payload})
+	_, err := in.Receive(ctx, Message{Subject: subject, Header: HeaderIn(maps.All(msg.Metadata)), Payload: msg.Payload})
 	return err
 }

@@ -334,6 +334,10 @@ func newSubmission(records []Record, clock instant) (*submission, error) {
 			r.Event = Suspend(r.Event.Tenant, r.Subject, raw, ReasonEvent, err.Error(), clock())
 			canonical = cloudevents.Append(canonical[:0], &r.Event)
 		}
+		if len(canonical) > maxEventText && r.Raw != nil {
+			r.Event = Suspend(r.Event.Tenant, r.Subject, r.Raw, ReasonTooLarge, fmt.Sprintf("event %s has %d bytes, more than %d: send it in parts", r.Event.ID, len(canonical), maxEventText), clock())
+			canonical = cloudevents.Append(canonical[:0], &r.Event)
+		}
 		if len(canonical) > maxEventText {
 			return nil, fmt.Errorf("%w: event %s %s %s has %d bytes, more than %d: send it in parts, or set max_payload of the NATS server to 8 MB",
 				ErrTooLarge, r.Event.Tenant, r.Event.Source, r.Event.ID, len(canonical), maxEventText)

@@ -138,26 +138,31 @@ func TestUnkeepable(t *testing.T) {
 	s.close()
 }
 
-// The longest event there may be fits a block, though nothing compresses it; a
-// longer one is refused before anything is booked, and the book goes on.
+// However long a record is that can't be booked, what is kept of it fits a block,
+// and the book goes on; so does one whose event is short and whose bytes are long.
 func TestTooLarge(t *testing.T) {
 	s := newShelf(t, t.TempDir()).open()
-	const most = eventstore.MaxEventText/4*3 - 1000 // in base64, with room for the rest
-	results, err := s.book.Submit(ctx, []eventstore.Record{unread(most)})
-	if err != nil {
-		t.Fatal(err)
+	list := append(calls(1, 2), unread(40<<20))
+	results := s.submit(list)
+	wantCounts(t, results, 2, 0, 1)
+	if !strings.Contains(results[2].Detail, "has 41943040 bytes") {
+		t.Errorf("detail %s", results[2].Detail)
 	}
+	wantBlocks(t, s, 2, 1)
+
+	conflict := calls(1, 1)[0]
+	other := *conflict.Event.Data.(*domain.Call)
+	other.BillableMS++
+	conflict.Event.Data, conflict.Raw = &other, unread(40<<20).Event.Data.(*domain.Suspended).Raw
+	conflict.Raw = append(conflict.Raw, conflict.Raw...)
+	results = s.submit([]eventstore.Record{conflict})
 	wantCounts(t, results, 0, 0, 1)
-	results, err = s.book.Submit(ctx, append(calls(1, 2), unread(most+1000)))
-	wantError(t, err, eventstore.ErrTooLarge, "contoso", "max_payload")
-	if results != nil {
-		t.Errorf("%d results", len(results))
+	if results[0].Reason != eventstore.ReasonConflict {
+		t.Errorf("result %v", results[0])
 	}
-	if results, err = s.book.Submit(ctx, calls(1, 2)); err != nil {
-		t.Fatal(err)
-	}
-	wantCounts(t, results, 2, 0, 0)
-	wantBlocks(t, s, 1, 2)
+	wantBlocks(t, s, 2, 1, 1)
+	s.reopen()
+	wantCounts(t, s.submit(list), 0, 3, 0)
 	s.close()
 }
 

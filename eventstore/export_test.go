@@ -6,7 +6,6 @@ import "tollbook/eventstore/block"
 const (
 	MaxBlockEvents = maxBlockEvents
 	MaxBlockText   = maxBlockText
-	MaxEventText   = maxEventText
 	QueueDepth     = queueDepth
 )
 

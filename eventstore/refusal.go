@@ -3,6 +3,7 @@ package eventstore
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -14,11 +15,15 @@ import (
 // could not book.
 const SuspenseSource = "tollbook/suspense"
 
+// maxSuspendedRaw is how much of a suspended record is kept: 16 MiB, twice what
+// the embedded NATS lets pass. In base64 it fits a block whatever it is.
+const maxSuspendedRaw = 16 << 20
+
 // Reasons of a suspended record: one word, for machines.
 const (
 	ReasonSyntax   = "syntax"   // not JSON, not CloudEvents, a field out of its range
 	ReasonSubject  = "subject"  // the NATS subject names no tenant, or another than the event
-	ReasonTooLarge = "size"     // more than a message or an event may have
+	ReasonTooLarge = "size"     // more than an event may have
 	ReasonConflict = "conflict" // (tenant, source, id) is booked with other content
 	ReasonSwitch   = "switch"   // no configuration for the switch; taken up once there is one
 	ReasonFormat   = "format"   // a CDR format this version does not read
@@ -33,6 +38,10 @@ func Suspend(tenant, subject string, raw []byte, reason, detail string, at domai
 	h.Write([]byte(subject))
 	h.Write([]byte{0})
 	h.Write(raw)
+	if len(raw) > maxSuspendedRaw {
+		detail = fmt.Sprintf("(the record has %d bytes, SHA-256 %x; its first %d are kept) %s", len(raw), sha256.Sum256(raw), maxSuspendedRaw, detail)
+		raw = raw[:maxSuspendedRaw]
+	}
 	return domain.Event{
 		Tenant: tenant, Source: SuspenseSource, ID: hex.EncodeToString(h.Sum(nil)), Time: at,
 		Data: &domain.Suspended{Reason: reason, Detail: clean(detail), Subject: clean(subject), Raw: raw},

@@ -164,6 +164,10 @@ func (e *Engine) listen(ctx context.Context, js natsjs.JetStream) error {
 		MaxHeaderBytes:    64 << 10,
 	}
 	e.work.Go(func() error {
+		<-ctx.Done() // the page must not outlive what it shows
+		return e.web.Close()
+	})
+	e.work.Go(func() error {
 		if err := e.web.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("page: %w", err)
 		}

@@ -42,6 +42,7 @@ const (
 	requestBytes   = 512 << 10
 	requestsAtOnce = 4
 	requestTimeout = 30 * time.Second
+	attemptTimeout = 10 * time.Second
 	maxRecordBytes = consumers.MaxPayload - 4096 // with room for the subject and headers
 )
 
@@ -169,13 +170,14 @@ func ignoreCancelled(err error) error {
 func publishOnce(ctx context.Context, client *api.Client, subject string, payload []byte) (r api.Receipt, err error) {
 	deadline := time.Now().Add(requestTimeout)
 	for {
-		once, cancel := context.WithDeadline(ctx, deadline)
+		once, cancel := context.WithTimeout(ctx, attemptTimeout)
 		r, err = client.Publish(once, subject, payload)
 		cancel()
-		if err == nil || ctx.Err() != nil || !errors.Is(err, api.ErrNoEngine) || time.Now().After(deadline) {
+		again := errors.Is(err, api.ErrNoEngine) || errors.Is(err, api.ErrStopping) || errors.Is(err, context.DeadlineExceeded)
+		if err == nil || ctx.Err() != nil || !again || time.Now().After(deadline) {
 			return r, err
 		}
-		select { // the engine may be starting
+		select { // the engine may be stopping or starting
 		case <-ctx.Done():
 			return r, ctx.Err()
 		case <-time.After(100 * time.Millisecond):
