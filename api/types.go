@@ -1,7 +1,7 @@
 package api
 
 import (
-	"tollbook/domain"
+	"tollbook/consumers/cdr"
 	"tollbook/eventstore"
 	"tollbook/projections"
 )
@@ -46,6 +46,7 @@ type Record struct {
 
 func receipt(records []eventstore.Record, results []eventstore.Result) Receipt {
 	r := Receipt{Received: len(results), Records: []Record{}}
+	var talk cdr.Reconcile
 	for i, one := range results {
 		switch one.Status {
 		case eventstore.Booked:
@@ -56,14 +57,14 @@ func receipt(records []eventstore.Record, results []eventstore.Result) Receipt {
 			r.Suspended++
 		}
 		r.Position = max(r.Position, one.Position)
-		if call, ok := records[i].Event.Data.(*domain.Call); ok && one.Status != eventstore.Suspended && call.Disposition == domain.Answered {
-			r.Answered++
-			r.BillableMS += call.BillableMS
+		if one.Status != eventstore.Suspended {
+			talk.Add(records[i].Event)
 		}
 		if one.Status != eventstore.Booked {
 			r.Records = append(r.Records, Record{i, one.Status.String(), one.Position, one.Reason, one.Detail})
 		}
 	}
+	r.Answered, r.BillableMS = talk.Answered, talk.TalkMS
 	return r
 }
 
