@@ -17,6 +17,7 @@ import (
 	"tollbook/consumers"
 	"tollbook/consumers/jetstream"
 	"tollbook/domain"
+	"tollbook/eventstore"
 	"tollbook/projections"
 )
 
@@ -29,9 +30,28 @@ const inFlight = 64
 
 // Service answers requests. Its fields are not changed after Start.
 type Service struct {
+	Book   *eventstore.Book
 	Intake *consumers.Intake
 	Months *projections.Months
 	Log    *slog.Logger
+}
+
+// An endpoint is one question the service answers. What it asks is the payload,
+// what comes of it the answer, both JSON.
+type endpoint struct {
+	subject string // below Prefix
+	handle  func(context.Context, micro.Request) (any, error)
+}
+
+// endpoints are those that only tell, then those below as.<who>., which change
+// the book: whoever may publish there acts under that name.
+func (s *Service) endpoints() []endpoint {
+	return []endpoint{
+		{"publish.>", s.publish},
+		{"pools", s.pools},
+		{"invoice", s.invoice},
+		{"status", s.status},
+	}
 }
 
 // Start adds the service to the connection, until the returned stop is called.
@@ -44,22 +64,16 @@ func (s *Service) Start(ctx context.Context, nc *nats.Conn, version string) (sto
 		return nil, fmt.Errorf("NATS service: %w", err)
 	}
 	turns := make(chan struct{}, inFlight)
-	add := func(name, subject string, handle func(context.Context, micro.Request) (any, error)) {
-		err2 := service.AddEndpoint(name, micro.HandlerFunc(func(r micro.Request) {
+	for _, e := range s.endpoints() {
+		name := strings.NewReplacer(".>", "", "*.", "", ".", "-").Replace(e.subject)
+		err = errors.Join(err, service.AddEndpoint(name, micro.HandlerFunc(func(r micro.Request) {
 			turns <- struct{}{}
 			go func() {
 				defer func() { <-turns }()
-				s.answer(ctx, r, handle)
+				s.answer(ctx, r, e.handle)
 			}()
-		}), micro.WithEndpointSubject(Prefix+subject))
-		if err == nil {
-			err = err2
-		}
+		}), micro.WithEndpointSubject(Prefix+e.subject)))
 	}
-	add("publish", "publish.>", s.publish)
-	add("pools", "pools", s.pools)
-	add("invoice", "invoice", s.invoice)
-	add("status", "status", s.status)
 	if err == nil {
 		// Whoever is told that the engine is ready finds somebody listening.
 		err = nc.FlushTimeout(10 * time.Second)

@@ -112,7 +112,7 @@ func (e *Engine) start(ctx context.Context) error {
 			return book.Err()
 		}
 	})
-	service := &api.Service{Intake: e.intake, Months: e.Months, Log: c.Log}
+	service := &api.Service{Book: book, Intake: e.intake, Months: e.Months, Log: c.Log}
 	stop, err := service.Start(ctx, e.Conn, version())
 	if err != nil {
 		return err
