@@ -170,12 +170,11 @@ func namedTenant(raw []byte) string {
 
 // engineOnly refuses what only the engine itself may write.
 func engineOnly(e *domain.Event) error {
-	switch e.Data.(type) {
-	case *domain.Suspended, *domain.Recycled:
+	if e.Data.Type().Own() {
 		return fmt.Errorf("type: %s is written by the engine itself and can't be published", e.Data.Type())
 	}
-	if e.Source == eventstore.SuspenseSource {
-		return fmt.Errorf("source: %s is the engine's own; use another", e.Source)
+	if strings.HasPrefix(e.Source, eventstore.OwnSources) {
+		return fmt.Errorf("source: %s is the engine's own, like all that begin with %s; use another", e.Source, eventstore.OwnSources)
 	}
 	return nil
 }

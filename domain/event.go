@@ -40,6 +40,8 @@ const (
 	TypeSwitchConfig     Type = "tollbook.switch.configured.v1"
 	TypeSuspended        Type = "tollbook.record.suspended.v1"
 	TypeRecycled         Type = "tollbook.record.recycled.v1"
+	TypeWrittenOff       Type = "tollbook.record.written-off.v1"
+	TypeGapWaived        Type = "tollbook.gap.waived.v1"
 	TypeThresholdReached Type = "tollbook.pool.threshold.v1" // published on NATS only, never booked
 )
 
@@ -305,11 +307,30 @@ type Suspended struct {
 }
 
 // Recycled says that a suspended record was taken up after all. The event that
-// came of it is booked beside it.
+// came of it is booked beside it, or was already.
 type Recycled struct {
+	Ref    Ref    // the record.suspended, with the record as it came
+	Booked Ref    // the event it became
+	Tenant string // whose event that is; "": that of this one. Records of [NoTenant] become somebody's
+	By     string // who saw to it
+	Reason string // why, where somebody said so
+	Edited []byte // the record as it was read this time; nil: as it came
+}
+
+// WrittenOff says that a suspended record is given up.
+type WrittenOff struct {
 	Ref    Ref // the record.suspended
-	Booked Ref // the event it became
 	By     string
+	Reason string
+}
+
+// GapWaived says that numbers missing in a source's sequence are known to be
+// lost, and no longer keep a month open (R11).
+type GapWaived struct {
+	Source   string
+	From, To uint64 // both missing, and all between
+	By       string
+	Reason   string
 }
 
 // Type returns the CloudEvents type of the content.
@@ -324,6 +345,18 @@ func (*TenantConfig) Type() Type { return TypeTenantConfig }
 func (*SwitchConfig) Type() Type { return TypeSwitchConfig }
 func (*Suspended) Type() Type    { return TypeSuspended }
 func (*Recycled) Type() Type     { return TypeRecycled }
+func (*WrittenOff) Type() Type   { return TypeWrittenOff }
+func (*GapWaived) Type() Type    { return TypeGapWaived }
+
+// Own reports whether only the engine itself writes events of this type. They
+// are facts about records, not records that somebody sent.
+func (t Type) Own() bool {
+	switch t {
+	case TypeSuspended, TypeRecycled, TypeWrittenOff, TypeGapWaived, TypeThresholdReached:
+		return true
+	}
+	return false
+}
 
 // At is the instant that decides a call's month (R1): when it was answered;
 // unanswered, when it started; else when the switch said it.

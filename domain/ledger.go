@@ -34,7 +34,7 @@ func (l *Ledger) Add(e *Event) {
 		}
 	}
 	switch e.Data.(type) {
-	case *Suspended, *Recycled, *SwitchConfig:
+	case *Suspended, *Recycled, *WrittenOff, *GapWaived, *SwitchConfig:
 		return
 	}
 	a := l.accounts[e.Tenant]

@@ -229,6 +229,11 @@ func (b *Book) Submit(ctx context.Context, records []Record) ([]Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	return b.submit(ctx, s)
+}
+
+// submit queues s and returns what comes of it.
+func (b *Book) submit(ctx context.Context, s *submission) ([]Result, error) {
 	select {
 	case b.queue <- s:
 	case <-ctx.Done():
@@ -294,8 +299,9 @@ func (b *Book) closeFiles() error {
 	return errors.Join(errs...)
 }
 
-// A submission is the records of one Submit on their way.
+// A submission is the records of one Submit on their way, or an Act.
 type submission struct {
+	decide  func(*Turn) error // of an Act: it has no records
 	records []Record
 	keys    []identity
 	leaves  []merkle.Hash

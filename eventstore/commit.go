@@ -48,26 +48,40 @@ func (b *Book) commitLoop() {
 // before its senders know. After an error no sender knows anything.
 func (b *Book) commit(waiting []*submission) error {
 	for len(waiting) > 0 {
+		if s := waiting[0]; s.decide != nil {
+			if err := b.act(s); err != nil {
+				fail(waiting, err)
+				return err
+			}
+			close(s.done)
+			waiting = waiting[1:]
+			continue
+		}
 		p := newPending(b)
-		full := false
 		for _, s := range waiting {
-			if full = !p.take(s); full {
+			// An Act decides by what is durable, so it begins a block of its own.
+			if s.decide != nil || !p.take(s) {
 				break
 			}
 		}
 		if err := p.seal(); err != nil {
-			for _, s := range waiting {
-				s.err = err
-				close(s.done)
-			}
+			fail(waiting, err)
 			return err
 		}
-		for len(waiting) > 0 && waiting[0].next == len(waiting[0].records) {
+		for len(waiting) > 0 && waiting[0].decide == nil && waiting[0].next == len(waiting[0].records) {
 			close(waiting[0].done)
 			waiting = waiting[1:]
 		}
 	}
 	return nil
+}
+
+// fail ends submissions that nothing came of.
+func fail(waiting []*submission, err error) {
+	for _, s := range waiting {
+		s.err = err
+		close(s.done)
+	}
 }
 
 // pending is a block that is being put together. Nothing of the Book changes

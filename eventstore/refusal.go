@@ -11,9 +11,12 @@ import (
 	"tollbook/domain"
 )
 
+// OwnSources begins the sources of the events that the engine itself writes.
+const OwnSources = "tollbook/"
+
 // SuspenseSource is the source of the events the engine writes about records it
-// could not book.
-const SuspenseSource = "tollbook/suspense"
+// could not book: that they are suspended, and what became of them then.
+const SuspenseSource = OwnSources + "suspense"
 
 // maxSuspendedRaw is how much of a suspended record is kept: 16 MiB, twice what
 // the embedded NATS lets pass. In base64 it fits a block whatever it is.

@@ -64,6 +64,8 @@ func (m *Months) add(e *domain.Event) {
 		in.Suspended++
 	case *domain.Recycled:
 		in.Suspended--
+	case *domain.WrittenOff, *domain.GapWaived:
+		// Decisions about records, not records.
 	case *domain.Call:
 		in.Booked++
 		m.touch(e, data)

@@ -90,7 +90,27 @@ func AppendData(dst []byte, data domain.Data) []byte {
 		w := object{dst: dst}
 		w.dst = appendRef(w.name("booked"), v.Booked)
 		w.optional("by", v.By)
+		if len(v.Edited) > 0 {
+			w.dst = append(w.name("edited"), '"')
+			w.dst = append(base64.StdEncoding.AppendEncode(w.dst, v.Edited), '"')
+		}
+		w.optional("reason", v.Reason)
 		w.dst = appendRef(w.name("ref"), v.Ref)
+		w.optional("tenant", v.Tenant)
+		return w.end()
+	case *domain.WrittenOff:
+		w := object{dst: dst}
+		w.text("by", v.By)
+		w.text("reason", v.Reason)
+		w.dst = appendRef(w.name("ref"), v.Ref)
+		return w.end()
+	case *domain.GapWaived:
+		w := object{dst: dst}
+		w.text("by", v.By)
+		w.text("from", strconv.FormatUint(v.From, 10))
+		w.text("reason", v.Reason)
+		w.text("source", v.Source)
+		w.text("to", strconv.FormatUint(v.To, 10))
 		return w.end()
 	}
 	panic("cloudevents: no canonical form of " + string(data.Type())) // a type of domain this package forgot

@@ -468,6 +468,15 @@ func (c *cursor) recycled(v *domain.Recycled) {
 			c.ref(&v.Booked)
 		case "by":
 			v.By = c.name()
+		case "reason":
+			v.Reason = c.text(domain.MaxReasonBytes, ruleReason)
+		case "edited":
+			v.Edited = c.base64()
+		case "tenant":
+			at := c.i
+			if v.Tenant = c.visible(); v.Tenant != "" && !validTenant(v.Tenant, domain.TypeCall) {
+				c.fail(at, ruleTenant)
+			}
 		default:
 			c.skip()
 		}
@@ -478,4 +487,82 @@ func (c *cursor) recycled(v *domain.Recycled) {
 	if v.Booked.Source == "" {
 		c.missing(here, "booked", ruleRequired)
 	}
+}
+
+func (c *cursor) writtenOff(v *domain.WrittenOff) {
+	here := c.i
+	if !c.object() {
+		return
+	}
+	for {
+		name, ok := c.member()
+		if !ok {
+			break
+		}
+		switch string(name) {
+		case "ref":
+			c.ref(&v.Ref)
+		case "by":
+			v.By = c.name()
+		case "reason":
+			v.Reason = c.text(domain.MaxReasonBytes, ruleReason)
+		default:
+			c.skip()
+		}
+	}
+	if v.Ref.Source == "" {
+		c.missing(here, "ref", ruleRequired)
+	}
+	c.signed(here, v.By, v.Reason)
+}
+
+// signed refuses a decision without a person or a reason.
+func (c *cursor) signed(at int, by, reason string) {
+	switch {
+	case by == "":
+		c.missing(at, "by", ruleRequired)
+	case reason == "":
+		c.missing(at, "reason", ruleRequired)
+	}
+}
+
+func (c *cursor) gapWaived(v *domain.GapWaived) {
+	here, end := c.i, 0
+	var from, to domain.Sequence
+	if !c.object() {
+		return
+	}
+	for {
+		name, ok := c.member()
+		if !ok {
+			break
+		}
+		switch string(name) {
+		case "source":
+			v.Source = c.visible()
+		case "from":
+			from = c.sequence()
+		case "to":
+			end = c.i
+			to = c.sequence()
+		case "by":
+			v.By = c.name()
+		case "reason":
+			v.Reason = c.text(domain.MaxReasonBytes, ruleReason)
+		default:
+			c.skip()
+		}
+	}
+	v.From, v.To = from.N, to.N
+	switch {
+	case v.Source == "":
+		c.missing(here, "source", ruleRequired)
+	case !from.Has:
+		c.missing(here, "from", ruleRequired)
+	case !to.Has:
+		c.missing(here, "to", ruleRequired)
+	case v.From > v.To:
+		c.fail(end, "must not be less than from")
+	}
+	c.signed(here, v.By, v.Reason)
 }

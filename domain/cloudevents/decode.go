@@ -20,7 +20,7 @@ const (
 // Decode reads one event in structured mode. tenant is the tenant of the NATS
 // subject, which the attribute may repeat but not contradict; "" where there is
 // no subject and the attribute is required. [domain.NoTenant] is a tenant of
-// record.suspended only.
+// records in suspense only.
 //
 // The event shares no memory with raw. The error is an *Error.
 func Decode(raw []byte, tenant string) (domain.Event, error) {
@@ -200,7 +200,7 @@ func (c *cursor) sequence() domain.Sequence {
 // validTenant reports whether an event of type t can be the tenant's.
 func validTenant(s string, t domain.Type) bool {
 	if s == domain.NoTenant {
-		return t == domain.TypeSuspended
+		return t == domain.TypeSuspended || t == domain.TypeRecycled || t == domain.TypeWrittenOff
 	}
 	for i, ch := range []byte(s) {
 		switch {
@@ -245,6 +245,10 @@ func typeOf(b []byte) (t domain.Type, rule string) {
 		return domain.TypeSuspended, ""
 	case domain.TypeRecycled:
 		return domain.TypeRecycled, ""
+	case domain.TypeWrittenOff:
+		return domain.TypeWrittenOff, ""
+	case domain.TypeGapWaived:
+		return domain.TypeGapWaived, ""
 	case domain.TypeThresholdReached:
 		return domain.Type(b), ruleNATSOnly
 	}
@@ -298,6 +302,14 @@ func (c *cursor) data(t domain.Type) domain.Data {
 	case domain.TypeRecycled:
 		v := new(domain.Recycled)
 		c.recycled(v)
+		return v
+	case domain.TypeWrittenOff:
+		v := new(domain.WrittenOff)
+		c.writtenOff(v)
+		return v
+	case domain.TypeGapWaived:
+		v := new(domain.GapWaived)
+		c.gapWaived(v)
 		return v
 	}
 	panic("cloudevents: no reader for " + string(t)) // typeOf and this list differ

@@ -12,7 +12,7 @@ import (
 // genEvent draws an event of any type, with every field anywhere in its range.
 var genEvent = rapid.Custom(func(t *rapid.T) domain.Event {
 	e := domain.Event{
-		Tenant: rapid.StringMatching(`[a-z0-9][a-z0-9-]{0,62}`).Draw(t, "tenant"),
+		Tenant: genTenant.Draw(t, "tenant"),
 		Source: genVisible.Draw(t, "source"),
 		ID:     genVisible.Draw(t, "id"),
 		Time:   genInstant.Draw(t, "time"),
@@ -48,7 +48,19 @@ var genData = rapid.OneOf(
 		return s
 	}),
 	data(func(t *rapid.T) *domain.Recycled {
-		return &domain.Recycled{Ref: genRef(t), Booked: genRef(t), By: optional(t, genName)}
+		r := &domain.Recycled{Ref: genRef(t), Booked: genRef(t), By: optional(t, genName), Reason: optional(t, genReason)}
+		r.Tenant = optional(t, genTenant)
+		if edited := rapid.SliceOf(rapid.Byte()).Draw(t, "edited"); len(edited) > 0 {
+			r.Edited = edited
+		}
+		return r
+	}),
+	data(func(t *rapid.T) *domain.WrittenOff {
+		return &domain.WrittenOff{Ref: genRef(t), By: genName.Draw(t, "by"), Reason: genReason.Draw(t, "reason")}
+	}),
+	data(func(t *rapid.T) *domain.GapWaived {
+		from := rapid.Uint64().Draw(t, "from")
+		return &domain.GapWaived{Source: genVisible.Draw(t, "source"), From: from, To: rapid.Uint64Min(from).Draw(t, "to"), By: genName.Draw(t, "by"), Reason: genReason.Draw(t, "reason")}
 	}),
 )
 
@@ -57,6 +69,7 @@ func data[D domain.Data](draw func(t *rapid.T) D) *rapid.Generator[domain.Data] 
 }
 
 var (
+	genTenant  = rapid.StringMatching(`[a-z0-9][a-z0-9-]{0,62}`)
 	genVisible = rapid.StringOfN(rapid.SampledFrom(visible), 1, 128, 128)
 	genName    = genText(domain.MaxNameBytes)
 	genReason  = genText(domain.MaxReasonBytes)
