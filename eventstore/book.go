@@ -87,8 +87,9 @@ type Book struct {
 	released chan struct{} // all is closed, with closeErr
 	closeErr error
 
-	mu     sync.Mutex // guards the three below, and additions to reads
+	mu     sync.Mutex // guards the four below, and additions to reads
 	head   Head
+	firsts []uint64 // position of the first event of block n+1 at n
 	failed error
 	closed bool
 	reads  sync.WaitGroup // Events that read the log now
@@ -165,6 +166,7 @@ func (b *Book) load(ctx context.Context, dir string, progress func(uint64)) erro
 			}
 			b.index[key] = entry{[16]byte(leaves[i][:16]), blk.First + uint64(i)}
 		}
+		b.firsts = append(b.firsts, blk.First)
 		b.tell(Update{b.chain.head, blk.First, blk.Events, blk.Duplicates})
 		if progress != nil {
 			progress(b.chain.head.Events)
@@ -363,45 +365,5 @@ func keepable(e *domain.Event, canonical []byte) error {
 		return nil // calls are columns; suspended records are the engine's own and clean
 	}
 	_, err := cloudevents.Decode(canonical, "")
-	return err
-}
-
-// Events reads events by position, in ascending order, and calls each with them,
-// as often as their position is named; one that is not in the book is passed
-// over. It reads, and checks, the book from its beginning to the last of them: a
-// price for what is seldom asked. each may call Submit, but not Close.
-//
-// Errors: the first of each, as it is; that of ctx; ErrClosed; ErrCorrupt.
-func (b *Book) Events(ctx context.Context, positions []uint64, each func(position uint64, e *domain.Event) error) error {
-	b.mu.Lock()
-	if b.closed {
-		b.mu.Unlock()
-		return ErrClosed
-	}
-	b.reads.Add(1)
-	b.mu.Unlock()
-	defer b.reads.Done()
-	positions = slices.Sorted(slices.Values(positions))
-	walk := Walk{Log: b.log}
-	next := 0
-	if len(positions) == 0 {
-		return nil
-	}
-	walk.Until = positions[len(positions)-1]
-	_, err := walk.Run(ctx, func(blk *block.Block, head Head, _ int) error {
-		select {
-		case <-b.closing:
-			return ErrClosed
-		default:
-		}
-		for ; next < len(positions) && positions[next] <= head.Events; next++ {
-			if i := positions[next] - blk.First; i < uint64(len(blk.Events)) {
-				if err := each(positions[next], &blk.Events[i]); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	})
 	return err
 }

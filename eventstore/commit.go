@@ -198,7 +198,7 @@ func (p *pending) seal() error {
 		return err
 	}
 	b.mu.Lock()
-	b.head = c.head
+	b.head, b.firsts = c.head, append(b.firsts, blk.First)
 	b.mu.Unlock()
 	b.tell(Update{c.head, blk.First, blk.Events, repeats})
 	return nil
