@@ -77,7 +77,7 @@ const (
 type Refusal struct {
 	Code  string // one of the codes above
 	Field string // of the record; empty: the record as a whole
-	Value string // what the field has, cut to maxValueBytes
+	Value string // what the field has, its telephone numbers masked, cut to maxValueBytes
 	Rule  string // what was expected, and what to do
 }
 
@@ -97,6 +97,8 @@ func (r *Refusal) Error() string {
 }
 
 func refuse(code, field, value, rule string, args ...any) *Refusal {
+	// Masked before it is cut: the beginning of a number would pass for a short one.
+	value = domain.MaskNumbers(value[:min(len(value), 8*maxValueBytes)])
 	if len(value) > maxValueBytes {
 		value = strings.ToValidUTF8(value[:maxValueBytes], "") + "..."
 	}

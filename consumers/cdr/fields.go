@@ -24,6 +24,11 @@ type fields map[string]string
 func flatJSON(record []byte) (fields, *Refusal) {
 	dec := jsontext.NewDecoder(bytes.NewReader(record))
 	fail := func(err error) (fields, *Refusal) {
+		if syntactic, ok := err.(*jsontext.SyntacticError); ok {
+			masked := *syntactic
+			masked.JSONPointer = jsontext.Pointer(domain.MaskNumbers(string(masked.JSONPointer)))
+			err = &masked
+		}
 		return nil, refuse(CodeSyntax, "", "", "not one JSON object in strict UTF-8: %v", err)
 	}
 	switch t, err := dec.ReadToken(); {

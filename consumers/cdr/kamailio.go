@@ -205,7 +205,7 @@ func (k *kamailioRecord) talk(start, answer, end domain.Instant) *Refusal {
 	if talk < 0 {
 		// end_time has milliseconds where answer_time has microseconds.
 		if talk <= -int64(time.Millisecond) {
-			return refuse(CodeTime, "end_time", k.fields["end_time"], "the call ended before its answer at %s; look at the switch's clock", answer)
+			return refuse(CodeTime, "end_time", k.fields["end_time"], "the call ended at %s, before its answer at %s; look at the switch's clock", end, answer)
 		}
 		talk, k.call.EndedAt = 0, answer
 	}

@@ -81,7 +81,7 @@ func (h *headers) visible(name string) string {
 
 func (h *headers) fail(name, value, rule string) {
 	if h.err == nil {
-		h.err = &Error{Field: "ce-" + name, Value: clip(appendText(nil, value)), Rule: rule}
+		h.err = &Error{Field: "ce-" + name, Value: shown(appendText(nil, value)), Rule: rule}
 	}
 }
 

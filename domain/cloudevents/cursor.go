@@ -145,7 +145,7 @@ func (c *cursor) fail(at int, rule string) {
 	}
 	end := cursor{b: c.b, i: at}
 	end.skip()
-	c.err = &Error{Field: c.path(at), Value: clip(c.b[at:min(end.i, at+2*maxValueBytes)]), Rule: rule}
+	c.err = &Error{Field: c.path(at), Value: shown(c.b[at:end.i]), Rule: rule}
 }
 
 // missing refuses the object that begins at offset at for a member it lacks.
@@ -163,7 +163,7 @@ func (c *cursor) missing(at int, name, rule string) {
 // failName refuses a member's name in the object that begins at offset at.
 func (c *cursor) failName(at int, name []byte, rule string) {
 	if c.err == nil {
-		c.err = &Error{Field: c.path(at), Value: clip(appendText(nil, string(name))), Rule: rule}
+		c.err = &Error{Field: c.path(at), Value: shown(appendText(nil, string(name))), Rule: rule}
 	}
 }
 
@@ -185,7 +185,7 @@ func (c *cursor) path(at int) string {
 			}
 			if open == '{' {
 				step = append(step[:0], '.')
-				step = append(step, clip(w.str())...)
+				step = append(step, shown(w.str())...)
 				w.next()
 			} else {
 				step = append(strconv.AppendInt(append(step[:0], '['), int64(index), 10), ']')

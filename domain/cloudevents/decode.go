@@ -39,7 +39,7 @@ func Decode(raw []byte, tenant string) (domain.Event, error) {
 func DecodeData(t domain.Type, raw []byte) (domain.Data, error) {
 	t, rule := typeOf([]byte(t))
 	if rule != "" {
-		return nil, &Error{Field: "type", Value: clip(appendText(nil, string(t))), Rule: rule}
+		return nil, &Error{Field: "type", Value: shown(appendText(nil, string(t))), Rule: rule}
 	}
 	c, err := newCursor(raw, "data")
 	if err != nil {
@@ -168,7 +168,7 @@ func (c *cursor) event(tenant string) domain.Event {
 	case dataAt < 0:
 		c.missing(envelope, "data", ruleRequired)
 	case !validTenant(e.Tenant, typ):
-		c.err = &Error{Field: "tenant", Value: clip(appendText(nil, e.Tenant)), Rule: ruleTenant}
+		c.err = &Error{Field: "tenant", Value: shown(appendText(nil, e.Tenant)), Rule: ruleTenant}
 	case e.Data == nil:
 		c.i = dataAt
 		e.Data = c.data(typ)

@@ -10,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"tollbook/domain"
 )
 
 // An Error says what is wrong with an event. It is the sender's to repair; the
@@ -17,7 +19,7 @@ import (
 // and Split itself is an *Error.
 type Error struct {
 	Field string // such as data.buckets[0].minutes.IT; empty where no field is at fault
-	Value string // as it was written, printable, at most some maxValueBytes; empty where there is none
+	Value string // as it was written but for telephone numbers, printable, at most some maxValueBytes; empty where there is none
 	Rule  string // what it must be
 }
 
@@ -38,6 +40,14 @@ func (e *Error) Error() string {
 		b.WriteString(part)
 	}
 	return b.String()
+}
+
+// shown is the beginning of what a sender wrote, without the ends of telephone
+// numbers. More of it is masked than is kept, so that no number is cut off before
+// it is known to be one.
+func shown(b []byte) string {
+	const spelled = 8 // a digit has six bytes as \u0030
+	return clip([]byte(domain.MaskNumbers(string(b[:min(len(b), spelled*maxValueBytes)]))))
 }
 
 // clip is the beginning of b in characters that can be shown on one line.
@@ -93,6 +103,7 @@ func syntaxError(raw []byte) *Error {
 func dotted(p jsontext.Pointer) string {
 	var b []byte
 	for token := range p.Tokens() {
+		token = domain.MaskNumbers(token) // a member's name is the sender's, as values are
 		if _, err := strconv.Atoi(token); err == nil && len(b) > 0 {
 			b = append(b, '[')
 			b = append(b, token...)
