@@ -22,7 +22,7 @@ func (a *Anchor) check(at Head) error {
 	if a == nil || a.Block != at.Block || a.Head == at {
 		return nil
 	}
-	return fmt.Errorf("%w: block %d has hash %x and ends at position %d, but the anchor says %x and %d: this is not the book the anchor was made of",
+	return fmt.Errorf("%w: block %d has hash %s and ends at position %d, but the anchor says %s and %d: this is not the book the anchor was made of; put back a copy of the book that is",
 		ErrCorrupt, at.Block, at.Hash, at.Events, a.Hash, a.Events)
 }
 

@@ -87,9 +87,12 @@ type Book struct {
 	released chan struct{} // all is closed, with closeErr
 	closeErr error
 
-	mu     sync.Mutex // guards the four below, and additions to reads
+	mu     sync.Mutex // guards those below, and additions to reads
 	head   Head
-	firsts []uint64 // position of the first event of block n+1 at n
+	sealed domain.Instant // when the head block was
+	tree   merkle.Tree    // over all events up to head; its peaks are never changed in place
+	chunks []merkle.Hash  // roots of its full chunks
+	firsts []uint64       // position of the first event of block n+1 at n
 	failed error
 	closed bool
 	reads  sync.WaitGroup // Events that read the log now
@@ -97,6 +100,7 @@ type Book struct {
 	// The committer's.
 	chain      chain
 	index      map[identity]entry
+	indexed    sync.RWMutex         // held by the committer to add to index, by others to read it
 	duplicates map[[2]string]uint64 // (tenant, source): received since the last block, for the next one
 }
 
@@ -126,9 +130,9 @@ func Open(ctx context.Context, dir string, openLog func(path string) (Log, error
 	if err != nil {
 		return nil, err
 	}
-	log, err := openLog(LogPath(dir))
+	log, err := openLogIn(dir, openLog)
 	if err != nil {
-		return nil, errors.Join(err, lock.Unlock())
+		return nil, errors.Join(Damaged(dir, err), lock.Unlock())
 	}
 	b := &Book{
 		log: log, clock: o.Clock, follow: o.Follow, lock: lock,
@@ -136,7 +140,7 @@ func Open(ctx context.Context, dir string, openLog func(path string) (Log, error
 		index: map[identity]entry{}, duplicates: map[[2]string]uint64{},
 	}
 	if err := b.load(ctx, dir, o.Progress); err != nil {
-		return nil, errors.Join(err, b.closeFiles())
+		return nil, errors.Join(Damaged(dir, err), b.closeFiles())
 	}
 	go b.commitLoop()
 	return b, nil
@@ -166,7 +170,7 @@ func (b *Book) load(ctx context.Context, dir string, progress func(uint64)) erro
 			}
 			b.index[key] = entry{[16]byte(leaves[i][:16]), blk.First + uint64(i)}
 		}
-		b.firsts = append(b.firsts, blk.First)
+		b.firsts, b.sealed = append(b.firsts, blk.First), blk.SealedAt
 		b.tell(Update{b.chain.head, blk.First, blk.Events, blk.Duplicates})
 		if progress != nil {
 			progress(b.chain.head.Events)
@@ -176,7 +180,7 @@ func (b *Book) load(ctx context.Context, dir string, progress func(uint64)) erro
 	if err != nil {
 		return err
 	}
-	b.head = b.chain.head
+	b.head, b.tree, b.chunks = b.chain.head, b.chain.tree, b.chain.chunks
 	return b.anchor.write(b.head)
 }
 

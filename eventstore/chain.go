@@ -28,6 +28,7 @@ func (h Head) String() string { return "sha256:" + hex.EncodeToString(h.Hash[:])
 type chain struct {
 	head    Head
 	tree    merkle.Tree
+	chunks  []merkle.Hash // roots of the tree's full chunks, if all leaves were checked
 	symbols block.Symbols
 }
 
@@ -49,7 +50,7 @@ func (c *chain) next(n uint64, data []byte, leaves bool) (*block.Block, []merkle
 	case b.Number != n:
 		return nil, nil, corrupt("says it is block %d", b.Number)
 	case b.Prev != c.head.Hash:
-		return nil, nil, corrupt("continues a block with hash %x, but block %d has %x", b.Prev, c.head.Block, c.head.Hash)
+		return nil, nil, corrupt("continues a block with hash %s, but block %d has %s", b.Prev, c.head.Block, c.head.Hash)
 	case b.First != c.head.Events+1:
 		return nil, nil, corrupt("begins at position %d, but block %d ends at %d", b.First, c.head.Block, c.head.Events)
 	}
@@ -60,6 +61,7 @@ func (c *chain) next(n uint64, data []byte, leaves bool) (*block.Block, []merkle
 		for i := range b.Events {
 			canonical = cloudevents.Append(canonical[:0], &b.Events[i])
 			hashes[i] = merkle.Leaf(canonical)
+			c.chunks = merkle.AppendChunk(c.chunks, &c.tree, hashes[i])
 			c.tree.Append(hashes[i])
 		}
 		for i, peak := range c.tree.Peaks {

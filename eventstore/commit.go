@@ -168,8 +168,9 @@ func (p *pending) seal() error {
 		return nil
 	}
 	c := &b.chain
-	tree := c.tree.Clone()
+	tree, chunks := c.tree.Clone(), c.chunks
 	for _, leaf := range p.leaves {
+		chunks = merkle.AppendChunk(chunks, &tree, leaf)
 		tree.Append(leaf)
 	}
 	blk := &block.Block{
@@ -188,17 +189,20 @@ func (p *pending) seal() error {
 		return fmt.Errorf("block %d: %w", blk.Number, err)
 	}
 	staged.Commit()
-	c.tree = tree
+	c.tree, c.chunks = tree, chunks
 	c.head = Head{Block: blk.Number, Hash: block.Hash(data), Events: c.head.Events + uint64(len(p.events))}
+	b.indexed.Lock()
 	for key, e := range p.index {
 		b.index[key] = e
 	}
+	b.indexed.Unlock()
 	clear(b.duplicates)
 	if err := b.anchor.write(c.head); err != nil {
 		return err
 	}
 	b.mu.Lock()
 	b.head, b.firsts = c.head, append(b.firsts, blk.First)
+	b.tree, b.chunks, b.sealed = tree, chunks, blk.SealedAt
 	b.mu.Unlock()
 	b.tell(Update{c.head, blk.First, blk.Events, repeats})
 	return nil

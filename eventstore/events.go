@@ -53,6 +53,27 @@ func (b *Book) Events(ctx context.Context, positions []uint64, each func(positio
 	return nil
 }
 
+// Events is [Book.Events] for whoever only reads the book: it walks, and checks,
+// all of it up to the last of the positions.
+func (w Walk) Events(ctx context.Context, positions []uint64, each func(position uint64, e *domain.Event) error) error {
+	if len(positions) == 0 {
+		return nil
+	}
+	positions = slices.Sorted(slices.Values(positions))
+	w.Until = positions[len(positions)-1]
+	_, err := w.Run(ctx, func(b *block.Block, head Head, _ int) error {
+		for ; len(positions) > 0 && positions[0] <= head.Events; positions = positions[1:] {
+			if i := positions[0] - b.First; i < uint64(len(b.Events)) {
+				if err := each(positions[0], &b.Events[i]); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	return err
+}
+
 // eventsOf reads the wanted events of block n. symbols are those of an earlier
 // block's generation, or none.
 func (b *Book) eventsOf(ctx context.Context, n uint64, symbols *block.Symbols, wanted []uint64, each func(uint64, *domain.Event) error) error {

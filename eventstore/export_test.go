@@ -1,6 +1,10 @@
 package eventstore
 
-import "tollbook/eventstore/block"
+import (
+	"os"
+
+	"tollbook/eventstore/block"
+)
 
 // Limits of a block, for tests that reach them.
 const (
@@ -21,3 +25,17 @@ const (
 	MaxRepeatSources = maxRepeatSources
 	MaxRepeatTenants = maxRepeatTenants
 )
+
+// BreakAnchor makes every later write of the anchor fail. Call it before a Submit.
+func (b *Book) BreakAnchor() error {
+	file, err := os.Open(b.anchor.file.Name())
+	if err != nil {
+		return err
+	}
+	old := b.anchor.file
+	b.anchor.file = file
+	return old.Close()
+}
+
+// ForgetIndex makes the book take every record for a new one. Call it before a Submit.
+func (b *Book) ForgetIndex() { clear(b.index) }

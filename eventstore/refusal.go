@@ -11,12 +11,15 @@ import (
 	"tollbook/domain"
 )
 
-// OwnSources begins the sources of the events that the engine itself writes.
-const OwnSources = "tollbook/"
+// Sources of the events that the engine itself writes: about records it could not
+// book, that they are suspended and what became of them then; and about gaps.
+const (
+	SuspenseSource = "tollbook/suspense"
+	GapsSource     = "tollbook/gaps"
+)
 
-// SuspenseSource is the source of the events the engine writes about records it
-// could not book: that they are suspended, and what became of them then.
-const SuspenseSource = OwnSources + "suspense"
+// OwnSource reports whether nobody else may be the source of an event.
+func OwnSource(source string) bool { return source == SuspenseSource || source == GapsSource }
 
 // maxSuspendedRaw is how much of a suspended record is kept: 16 MiB, twice what
 // the embedded NATS lets pass. In base64 it fits a block whatever it is.
@@ -50,6 +53,9 @@ func Suspend(tenant, subject string, raw []byte, reason, detail string, at domai
 		Data: &domain.Suspended{Reason: reason, Detail: clean(detail), Subject: clean(subject), Raw: raw},
 	}
 }
+
+// Cut reports whether only the beginning of a suspended record was kept.
+func Cut(data *domain.Suspended) bool { return len(data.Raw) == maxSuspendedRaw }
 
 // clean makes one printable line of text that somebody else may have chosen.
 func clean(s string) string {

@@ -63,6 +63,12 @@ func (t *Turn) Look(e *domain.Event) (position uint64, same, known bool) {
 	return entry.position, entry.digest == [16]byte(leaf[:16]), true
 }
 
+// Known reports whether an event of this identity is booked.
+func (t *Turn) Known(e *domain.Event) bool {
+	_, known := t.pending.lookup(identityOf(e))
+	return known
+}
+
 // Book books an event, or counts it as a duplicate, and returns which and its
 // position. Nothing is suspended: an event that conflicts with a booked one, or
 // that the book cannot hold, makes Act fail; Look beforehand.

@@ -5,11 +5,12 @@
 // also in other processes, see a consistent beginning of the log while the
 // writer goes on. SQLite has no checksums over its pages: that a byte of a block
 // has changed is found by the block's own checksum and the book's chain of
-// hashes, not here. The writer is alone because its caller holds the data
-// directory's lock (eventstore.LockDir); the primary key makes a second one
-// harmless all the same. logtest.Run shows the contract, TestReaderOfTheDead that
-// a log is read as its writer left it, however it ended, and
-// TestOpenMakesDurable that what a log has when it is opened is on disk.
+// hashes, not here; that the structure of a page has, by Open, before anything is
+// written to it. The writer is alone because its caller holds the data directory's
+// lock (eventstore.LockDir); the primary key makes a second one harmless all the
+// same. logtest.Run shows the contract, TestReaderOfTheDead that a log is read as
+// its writer left it, however it ended, and TestOpenMakesDurable that what a log
+// has when it is opened is on disk.
 package sqlite
 
 import (
@@ -20,6 +21,7 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -102,10 +104,27 @@ func Open(path string) (*Log, error) {
 	if err == nil && !folded {
 		err = fmt.Errorf("%w: another process reads an old state of %s and does not go on: stop it", eventstore.ErrLocked, path)
 	}
+	if err == nil {
+		err = l.checkPages()
+	}
 	if err != nil {
 		return nil, errors.Join(err, l.db.Close())
 	}
 	return l, nil
+}
+
+// checkPages has SQLite look at the structure of the whole file. Where a page says
+// wrongly which part of it is free, every block can be read, and the next one that
+// is written overwrites others.
+func (l *Log) checkPages() error {
+	var found string
+	if err := l.db.QueryRow("PRAGMA quick_check(1)").Scan(&found); err != nil {
+		return l.translate("checking", err)
+	}
+	if found != "ok" {
+		return fmt.Errorf("%w: %s: %s: put back a copy of the file", eventstore.ErrCorrupt, l.path, strings.Join(strings.Fields(found), " "))
+	}
+	return nil
 }
 
 // fold copies the blocks of the WAL into the file and syncs both; false if
@@ -165,7 +184,23 @@ func changed(path string, since fs.FileInfo) bool {
 	return err != nil || hasWAL(path) || !os.SameFile(now, since) || now.Size() != since.Size() || !now.ModTime().Equal(since.ModTime())
 }
 
+// orphaned refuses a WAL that is all that is left of a log. SQLite would take it
+// for a leftover of a file that was deleted, and delete it too.
+func orphaned(path string) error {
+	wal, err := os.Stat(path + "-wal")
+	if err != nil || wal.Size() == 0 {
+		return nil
+	}
+	if file, err := os.Stat(path); err == nil && file.Size() > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return fmt.Errorf("%w: %s is missing or empty, but the WAL beside it (%s-wal) has blocks of it: put back the file, or a copy of both", eventstore.ErrCorrupt, path, path)
+}
+
 func open(path string, readOnly bool, query url.Values) (*Log, error) {
+	if err := orphaned(path); err != nil {
+		return nil, err
+	}
 	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+query.Encode())
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
@@ -426,7 +461,8 @@ func (l *Log) translate(doing string, err error) error {
 	switch codeOf(err) {
 	case -1:
 		return err
-	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB,
+		sqlite3.SQLITE_ERROR: // our statements are right: it is the table that is not as we made it
 		return fmt.Errorf("%w: %s %s: %w: put back a copy of the file", eventstore.ErrCorrupt, doing, l.path, err)
 	case sqlite3.SQLITE_FULL:
 		return fmt.Errorf("%s %s: the disk is full: make room: %w", doing, l.path, err)

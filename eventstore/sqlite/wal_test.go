@@ -213,3 +213,59 @@ func TestFlippedBits(t *testing.T) {
 		t.Errorf("of %d flips %d were refused, %d were ErrCorrupt, %d gave other bytes", flips, refused, corrupt, other)
 	}
 }
+
+// What a page says of itself is looked at before anything is written: a page that
+// has a block where it says it is free is read as ever, and would lose it.
+func TestFlippedPageHeader(t *testing.T) {
+	const blocks, page, header = 3, 4096, 8
+	path := eventstore.LogPath(t.TempDir())
+	l := openLog(t, path)
+	for n := uint64(1); n <= blocks; n++ {
+		if err := l.Append(ctx, n, block(n, 800)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	closeLog(t, l)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := 0
+	damaged := eventstore.LogPath(t.TempDir())
+	for at := page; at < page+header; at++ {
+		for bit := range 8 {
+			data := bytes.Clone(whole)
+			data[at] ^= 1 << bit
+			if err := os.WriteFile(damaged, data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			l, err := sqlite.Open(damaged)
+			if err != nil {
+				if refused++; !errors.Is(err, eventstore.ErrCorrupt) || !strings.Contains(err.Error(), damaged) {
+					t.Errorf("byte %d, bit %d: %v", at, bit, err)
+				}
+				continue
+			}
+			head, err := l.Head(ctx)
+			if err == nil {
+				err = l.Append(ctx, head+1, block(head+1, 800))
+			}
+			if err != nil {
+				t.Errorf("byte %d, bit %d: opened, but %v", at, bit, err)
+			}
+			err = l.Read(ctx, 1, func(n uint64, got []byte) error {
+				if !bytes.Equal(got, block(n, 800)) {
+					t.Errorf("byte %d, bit %d: block %d is not what was appended", at, bit, n)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Errorf("byte %d, bit %d: %v", at, bit, err)
+			}
+			closeLog(t, l)
+		}
+	}
+	if refused == 0 {
+		t.Error("no flip was refused")
+	}
+}
