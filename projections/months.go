@@ -30,7 +30,9 @@ type monthKey struct {
 type Intake struct {
 	Booked    uint64 `json:"booked"`    // events in the book that somebody published
 	Duplicate uint64 `json:"duplicate"` // repeats of booked events
-	Suspended uint64 `json:"suspended"` // records in suspense now
+	Suspended uint64 `json:"suspended"` // records that were not booked, nor recycled since
+
+	WrittenOff uint64 `json:"written_off"` // those of the suspended that were given up
 }
 
 // Received is the sum that conservation is about.
@@ -64,8 +66,10 @@ func (m *Months) add(e *domain.Event) {
 		in.Suspended++
 	case *domain.Recycled:
 		in.Suspended--
-	case *domain.WrittenOff, *domain.GapWaived:
-		// Decisions about records, not records.
+	case *domain.WrittenOff:
+		in.WrittenOff++
+	case *domain.GapWaived:
+		// A decision, not a record.
 	case *domain.Call:
 		in.Booked++
 		m.touch(e, data)
@@ -97,6 +101,13 @@ func (m *Months) Statement(tenant string, month domain.Month) Statement {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return statement(m.ledger.Rating(tenant, month), m.head)
+}
+
+// Estimate is what a call in suspense would cost, by domain.Ledger.
+func (m *Months) Estimate(tenant, user string, called domain.Number, at domain.Instant, billableMS int64) (domain.Amount, domain.Currency, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.ledger.Estimate(tenant, user, called, at, billableMS)
 }
 
 // Intake is what became of a tenant's records up to the fold's position, and that position.

@@ -1,0 +1,157 @@
+package projections
+
+import (
+	"cmp"
+	"slices"
+	"sort"
+	"sync"
+
+	"tollbook/domain"
+	"tollbook/eventstore"
+)
+
+// Suspense are the records in suspense now: suspended, and neither recycled nor
+// written off since. It is safe for concurrent use.
+type Suspense struct {
+	glimpse func(*domain.Event, *domain.Suspended) domain.Glimpse
+
+	mu       sync.Mutex
+	records  []*SuspendedRecord // by position; resolved ones stay for a while
+	resolved int                // of records
+	open     map[suspendedKey]*SuspendedRecord
+	by       map[uint64]uint64 // of a resolved record's position, that of the event that resolved it
+	names    map[string]string // equal texts are kept once
+}
+
+type suspendedKey struct{ tenant, id string }
+
+// A SuspendedRecord is what is known of a record without reading it again.
+type SuspendedRecord struct {
+	Position uint64 // of the record.suspended
+	Tenant   string // [domain.NoTenant] where none could be read
+	Reason   string // a code
+	Subject  string // where it came in
+	At       domain.Instant
+	Bytes    int
+	domain.Glimpse
+
+	resolved bool
+}
+
+// NewSuspense returns the fold of an empty book. glimpse is called with each
+// record as it is suspended.
+func NewSuspense(glimpse func(*domain.Event, *domain.Suspended) domain.Glimpse) *Suspense {
+	return &Suspense{glimpse: glimpse, open: map[suspendedKey]*SuspendedRecord{}, by: map[uint64]uint64{}, names: map[string]string{}}
+}
+
+// Follow takes in what comes next; it is an eventstore.Follower.
+func (s *Suspense) Follow(u eventstore.Update) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range u.Events {
+		switch e := &u.Events[i]; data := e.Data.(type) {
+		case *domain.Suspended:
+			r := &SuspendedRecord{
+				Position: u.First + uint64(i), Tenant: s.name(e.Tenant), Reason: s.name(data.Reason), Subject: s.name(data.Subject),
+				At: e.Time, Bytes: len(data.Raw), Glimpse: s.glimpse(e, data),
+			}
+			r.Source = s.name(r.Source)
+			s.records = append(s.records, r)
+			s.open[suspendedKey{r.Tenant, e.ID}] = r
+		case *domain.Recycled:
+			s.resolve(suspendedKey{e.Tenant, data.Ref.ID}, u.First+uint64(i))
+		case *domain.WrittenOff:
+			s.resolve(suspendedKey{e.Tenant, data.Ref.ID}, u.First+uint64(i))
+		}
+	}
+}
+
+func (s *Suspense) name(text string) string {
+	if kept, ok := s.names[text]; ok {
+		return kept
+	}
+	s.names[text] = text
+	return text
+}
+
+func (s *Suspense) resolve(key suspendedKey, position uint64) {
+	r := s.open[key]
+	if r == nil {
+		return
+	}
+	delete(s.open, key)
+	s.by[r.Position] = position
+	r.resolved = true
+	s.resolved++
+	if s.resolved > 1000 && s.resolved > len(s.records)/2 {
+		s.records = slices.DeleteFunc(s.records, func(r *SuspendedRecord) bool { return r.resolved })
+		s.resolved = 0
+	}
+}
+
+// ResolvedBy is the position of the event that resolved the record at a
+// position; 0: none did.
+func (s *Suspense) ResolvedBy(position uint64) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.by[position]
+}
+
+// A SuspenseFilter chooses records; its zero value, all.
+type SuspenseFilter struct {
+	Tenant string
+	Reason string
+	Source string // of the event, where it can be read, or switch/<switch>
+	UpTo   uint64 // the last position; 0: no end
+}
+
+func (f *SuspenseFilter) takes(r *SuspendedRecord) bool {
+	return !r.resolved &&
+		(f.Tenant == "" || f.Tenant == r.Tenant) &&
+		(f.Reason == "" || f.Reason == r.Reason) &&
+		(f.Source == "" || f.Source == r.Source) &&
+		(f.UpTo == 0 || r.Position <= f.UpTo)
+}
+
+// Records are those the filter takes after a position, by position; limit 0: all.
+func (s *Suspense) Records(f SuspenseFilter, after uint64, limit int) []SuspendedRecord {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var found []SuspendedRecord
+	from := sort.Search(len(s.records), func(i int) bool { return s.records[i].Position > after })
+	for _, r := range s.records[from:] {
+		if f.takes(r) {
+			if found = append(found, *r); len(found) == limit {
+				break
+			}
+		}
+	}
+	return found
+}
+
+// A SuspenseGroup is the records of one tenant, reason and source.
+type SuspenseGroup struct {
+	Tenant, Reason, Source string
+	Records                []SuspendedRecord // by position
+}
+
+// Groups are the records the filter takes, sorted by tenant, reason and source.
+func (s *Suspense) Groups(f SuspenseFilter) []SuspenseGroup {
+	type key struct{ tenant, reason, source string }
+	index := map[key]int{}
+	var groups []SuspenseGroup
+	for _, r := range s.Records(f, 0, 0) {
+		k := key{r.Tenant, r.Reason, r.Source}
+		i, ok := index[k]
+		if !ok {
+			i = len(groups)
+			index[k] = i
+			groups = append(groups, SuspenseGroup{Tenant: r.Tenant, Reason: r.Reason, Source: r.Source})
+		}
+		groups[i].Records = append(groups[i].Records, r)
+	}
+	slices.SortFunc(groups, func(a, b SuspenseGroup) int {
+		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.Source, b.Source))
+	})
+	return groups
+}
