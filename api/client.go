@@ -72,18 +72,19 @@ func (c *Client) Publish(ctx context.Context, subject string, payload []byte) (R
 // Pools are a month's.
 func (c *Client) Pools(ctx context.Context, q MonthRequest) (projections.PoolsDocument, error) {
 	var d projections.PoolsDocument
-	err := c.month(ctx, "pools", q, &d)
+	err := c.askJSON(ctx, "pools", q, &d)
 	return d, err
 }
 
 // Invoice is a month's.
 func (c *Client) Invoice(ctx context.Context, q MonthRequest) (projections.InvoiceDocument, error) {
 	var d projections.InvoiceDocument
-	err := c.month(ctx, "invoice", q, &d)
+	err := c.askJSON(ctx, "invoice", q, &d)
 	return d, err
 }
 
-func (c *Client) month(ctx context.Context, subject string, q MonthRequest, answer any) error {
+// askJSON asks a question that is JSON.
+func (c *Client) askJSON(ctx context.Context, subject string, q, answer any) error {
 	payload, err := json.Marshal(q)
 	if err != nil {
 		return err

@@ -25,6 +25,9 @@ import (
 // message, and documents of many small pools shrink twentyfold.
 const gzipFrom = 64 << 10
 
+// answerHeaders is more than the headers of an answer take, in bytes.
+const answerHeaders = 256
+
 // inFlight is how many requests are worked on at once; further ones wait in NATS.
 const inFlight = 64
 
@@ -33,7 +36,12 @@ type Service struct {
 	Book   *eventstore.Book
 	Intake *consumers.Intake
 	Months *projections.Months
+	Desk   *Desk
+	Gaps   *projections.Gaps
+	Key    *eventstore.SigningKey // signs anchors
+	Clock  func() domain.Instant  // when somebody decides
 	Log    *slog.Logger
+	Mirror func() MirrorStatus // nil without one
 }
 
 // An endpoint is one question the service answers. What it asks is the payload,
@@ -51,7 +59,36 @@ func (s *Service) endpoints() []endpoint {
 		{"pools", s.pools},
 		{"invoice", s.invoice},
 		{"status", s.status},
+		{"anchor", s.anchor},
+		{"explain", s.explain},
+		{"suspense.list", s.suspenseList},
+		{"suspense.show", s.suspenseShow},
+		{"gaps", s.gaps},
+		{"as.*.suspense.recycle", s.suspenseRecycle},
+		{"as.*.suspense.write-off", s.suspenseWriteOff},
+		{"as.*.gaps.waive", s.gapsWaive},
 	}
+}
+
+// ReadSubjects are the subjects, Prefix included, of the endpoints that only
+// tell: all that whoever may change nothing needs.
+func ReadSubjects() []string {
+	var subjects []string
+	for _, e := range (&Service{}).endpoints() {
+		if !strings.HasPrefix(e.subject, "publish.") && !strings.HasPrefix(e.subject, "as.") {
+			subjects = append(subjects, Prefix+e.subject)
+		}
+	}
+	return subjects
+}
+
+// awaited reports whether an answer is wanted on an inbox. Anywhere else it would
+// be published with the engine's rights where its asker has none: an answer on
+// $JS.API.STREAM.DELETE.TOLLBOOK deletes the stream. And what nobody waits for
+// nobody asked: so come the stream's acknowledgements, for a sender that named a
+// subject of the service as its inbox.
+func awaited(reply string) bool {
+	return strings.HasPrefix(reply, "_INBOX.") || strings.HasPrefix(reply, "_INBOX_")
 }
 
 // Start adds the service to the connection, until the returned stop is called.
@@ -70,7 +107,7 @@ func (s *Service) Start(ctx context.Context, nc *nats.Conn, version string) (sto
 			turns <- struct{}{}
 			go func() {
 				defer func() { <-turns }()
-				s.answer(ctx, r, e.handle)
+				s.answer(ctx, nc, r, e.handle)
 			}()
 		}), micro.WithEndpointSubject(Prefix+e.subject)))
 	}
@@ -87,7 +124,11 @@ func (s *Service) Start(ctx context.Context, nc *nats.Conn, version string) (sto
 // wrong is an error of the request, not of the engine.
 type wrong struct{ error }
 
-func (s *Service) answer(ctx context.Context, r micro.Request, handle func(context.Context, micro.Request) (any, error)) {
+func (s *Service) answer(ctx context.Context, nc *nats.Conn, r micro.Request, handle func(context.Context, micro.Request) (any, error)) {
+	if !awaited(r.Reply()) {
+		s.Log.Warn("request refused: its reply subject must be an inbox (_INBOX.… or _INBOX_<user>.…)", "subject", r.Subject(), "reply", r.Reply())
+		return
+	}
 	v, err := handle(ctx, r)
 	if err != nil {
 		code := "503"
@@ -110,8 +151,10 @@ func (s *Service) answer(ctx context.Context, r micro.Request, handle func(conte
 		headers["Content-Encoding"] = []string{"gzip"}
 		data = compress(data)
 	}
-	err = r.Respond(data, micro.WithHeaders(headers))
-	if errors.Is(err, nats.ErrMaxPayload) {
+	// Asked before, as micro's error does not say which it is.
+	if int64(len(data)+answerHeaders) <= nc.MaxPayload() {
+		err = r.Respond(data, micro.WithHeaders(headers))
+	} else {
 		err = r.Error("413", fmt.Sprintf("the answer has %d bytes, more than a message on this NATS: ask with --data DIR on the engine's machine, or raise max_payload", len(data)), nil)
 	}
 	if err != nil {
@@ -180,7 +223,12 @@ func (s *Service) invoice(_ context.Context, r micro.Request) (any, error) {
 }
 
 func (s *Service) status(context.Context, micro.Request) (any, error) {
-	return StatusOf(s.Months), nil
+	status := StatusOf(s.Months)
+	if s.Mirror != nil {
+		mirror := s.Mirror()
+		status.Mirror = &mirror
+	}
+	return status, nil
 }
 
 // StatusOf is how far the months are.

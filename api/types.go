@@ -73,7 +73,16 @@ type Status struct {
 	Position uint64         `json:"position"`
 	Block    uint64         `json:"block"`
 	Head     string         `json:"head"`
+	Mirror   *MirrorStatus  `json:"mirror,omitzero"` // of an engine that keeps one
 	Tenants  []TenantStatus `json:"tenants"`
+}
+
+// MirrorStatus is how far the standing second copy of the book is.
+type MirrorStatus struct {
+	Dir    string `json:"dir"`
+	Block  uint64 `json:"block"`
+	Behind uint64 `json:"behind"`         // blocks that the book has and it has not
+	Error  string `json:"error,omitzero"` // why it is not catching up
 }
 
 // TenantStatus has received = booked + duplicate + suspended.

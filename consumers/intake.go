@@ -107,11 +107,14 @@ func (m *Message) binary() bool {
 	return slices.ContainsFunc(attributes[:], func(name string) bool { return m.Header(name) != "" })
 }
 
+// wireHeader begins the headers of a message as NATS has them on the wire.
+const wireHeader = "NATS/1.0\r\n"
+
 // binaryRaw is a message in binary mode in one piece, as NATS has it on the wire.
 // Without the attributes, a record that is refused would be worth little, and
 // another one with the same data would pass for its repeat.
 func binaryRaw(m Message) []byte {
-	raw := []byte("NATS/1.0\r\n")
+	raw := []byte(wireHeader)
 	for _, name := range attributes {
 		if values := m.Header(name); values != "" {
 			for value := range strings.SplitSeq(values, jetstream.RepeatSeparator) {
@@ -173,8 +176,8 @@ func engineOnly(e *domain.Event) error {
 	if e.Data.Type().Own() {
 		return fmt.Errorf("type: %s is written by the engine itself and can't be published", e.Data.Type())
 	}
-	if strings.HasPrefix(e.Source, eventstore.OwnSources) {
-		return fmt.Errorf("source: %s is the engine's own, like all that begin with %s; use another", e.Source, eventstore.OwnSources)
+	if eventstore.OwnSource(e.Source) {
+		return fmt.Errorf("source: %s is the engine's own; use another", e.Source)
 	}
 	return nil
 }
@@ -187,10 +190,10 @@ func (in *Intake) suspend(tenant, subject string, raw []byte, reason string, err
 func parseSubject(subject string) (tenant string, rest []string, err error) {
 	tokens := strings.Split(strings.TrimPrefix(subject, SubjectPrefix), ".")
 	if !strings.HasPrefix(subject, SubjectPrefix) || len(tokens) < 2 {
-		return "", nil, fmt.Errorf("subject %.80q: must be tollbook.<tenant>.<what>, such as tollbook.contoso.call.completed", subject)
+		return "", nil, fmt.Errorf("subject %.80q: must be tollbook.<tenant>.<what>, such as tollbook.contoso.call.completed", domain.MaskNumbers(subject))
 	}
 	if !ValidTenant(tokens[0]) {
-		return "", nil, fmt.Errorf("subject %.80q: the tenant must be 1 to 63 of a-z, 0-9 and -, not beginning with -", subject)
+		return "", nil, fmt.Errorf("subject %.80q: the tenant must be 1 to 63 of a-z, 0-9 and -, not beginning with -", domain.MaskNumbers(subject))
 	}
 	return tokens[0], tokens[1:], nil
 }

@@ -1,6 +1,8 @@
 package consumers
 
 import (
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -21,20 +23,50 @@ type ServerConfig struct {
 	// SyncInterval is how long a message that JetStream has acknowledged may stay
 	// out of reach of a power cut; 0: it is on disk before it is acknowledged.
 	SyncInterval time.Duration
+
+	TLS *tls.Config // optional: with it nobody is let in without
+
+	// Access says who may do what; nil: everybody everything, so that only this
+	// machine may be listened to.
+	Access    *Access
+	API       API    // with Access: where the service listens
+	EngineKey string // with Access: the public nkey of the engine itself, which may do all
+}
+
+// Check refuses to listen where strangers could do everything. It is for whoever
+// wants to know before long work; StartServer checks too.
+func (c ServerConfig) Check() error {
+	host, port, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return fmt.Errorf("--nats-listen %q: must be host:port, such as 127.0.0.1:4222", c.Listen)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("--nats-listen %q: the port must be a number from 0 to 65535", c.Listen)
+	}
+	if c.Access == nil && !Loopback(host) {
+		return fmt.Errorf("--nats-listen %s: without --auth only this machine may be let in (127.0.0.1:%s); make a file of users with 'tollbook access add-switch' and give it with --auth", c.Listen, port)
+	}
+	if c.Access != nil && c.EngineKey == "" {
+		return errors.New("the embedded NATS server has users, but no key of the engine")
+	}
+	return nil
+}
+
+// Loopback reports whether only this machine reaches what listens on the host.
+func Loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // StartServer starts a NATS server with JetStream in this process. It keeps its
 // streams in the data directory; two servers on one directory would both
 // acknowledge and lose, so the caller holds the directory's lock.
 func StartServer(c ServerConfig) (*server.Server, error) {
-	host, port, err := net.SplitHostPort(c.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("--nats-listen %q: must be host:port, such as 127.0.0.1:4222", c.Listen)
+	if err := c.Check(); err != nil {
+		return nil, err
 	}
-	number, err := strconv.Atoi(port)
-	if err != nil {
-		return nil, fmt.Errorf("--nats-listen %q: the port must be a number", c.Listen)
-	}
+	host, port, _ := net.SplitHostPort(c.Listen)
+	number, _ := strconv.Atoi(port)
 	if number == 0 {
 		number = server.RANDOM_PORT
 	} else if err := free(c.Listen); err != nil {
@@ -53,6 +85,12 @@ func StartServer(c ServerConfig) (*server.Server, error) {
 	}
 	if c.SyncInterval > 0 {
 		options.SyncInterval = c.SyncInterval
+	}
+	if c.TLS != nil {
+		options.TLS, options.TLSConfig = true, c.TLS
+	}
+	if c.Access != nil {
+		c.Access.apply(options, c.API, c.EngineKey)
 	}
 	s, err := server.NewServer(options)
 	if err != nil {

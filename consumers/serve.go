@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill"
@@ -23,9 +24,22 @@ const (
 	topic        = "tollbook.>"
 )
 
+// noStream is a stream that is always empty. TOLLBOOK names it as a source, as a
+// stream with one is the only kind for which the server takes "no window at all"
+// for duplicates; any other drops a second message with the same Nats-Msg-Id
+// for 100 ms at least.
+const noStream = "TOLLBOOK-NONE"
+
 // EnsureStream makes the stream, or brings it up to date. It is a work queue: a
 // message is gone from it once it is booked, as the book keeps it from then on.
 func EnsureStream(ctx context.Context, js natsjs.JetStream) error {
+	_, err := js.CreateOrUpdateStream(ctx, natsjs.StreamConfig{
+		Name: noStream, Description: "always empty; lets TOLLBOOK do without a window for duplicates",
+		Subjects: []string{"tollbook-none"}, MaxMsgs: 1, Discard: natsjs.DiscardNew,
+	})
+	if err != nil {
+		return fmt.Errorf("stream %s on NATS: %w: is JetStream enabled there?", noStream, err)
+	}
 	config := natsjs.StreamConfig{Name: StreamName, Storage: natsjs.FileStorage}
 	stream, err := js.Stream(ctx, StreamName)
 	if err == nil {
@@ -36,16 +50,34 @@ func EnsureStream(ctx context.Context, js natsjs.JetStream) error {
 	config.Description = "CDRs and licence events on their way into the book"
 	config.Subjects = []string{topic}
 	config.Retention = natsjs.WorkQueuePolicy
-	// A full stream must refuse, so that the sender knows, and never drop what is oldest.
+	// A full stream must refuse, so that the sender knows, and never drop what is
+	// oldest, nor what is booked late, nor at a sender's word.
 	config.Discard = natsjs.DiscardNew
+	config.DiscardNewPerSubject = config.MaxMsgsPerSubject > 0
+	config.MaxAge = 0
+	config.AllowRollup = false
 	// The book knows repeats by (tenant, source, id). A Nats-Msg-Id must never make a
-	// record disappear, so NATS looks back no longer than the least it takes.
-	config.Duplicates = 100 * time.Millisecond
-	if _, err := js.CreateOrUpdateStream(ctx, config); err != nil {
+	// record disappear.
+	config.Duplicates = 0
+	if !slices.ContainsFunc(config.Sources, func(s *natsjs.StreamSource) bool { return s.Name == noStream }) {
+		config.Sources = append(config.Sources, &natsjs.StreamSource{Name: noStream, FilterSubject: "tollbook-none.never"})
+	}
+	stream, err = js.CreateOrUpdateStream(ctx, config)
+	if err == nil && stream.CachedInfo().Config.Duplicates > 0 {
+		// An older server, which chose a window itself: the least it takes.
+		config.Duplicates = 100 * time.Millisecond
+		_, err = js.CreateOrUpdateStream(ctx, config)
+	}
+	if err != nil {
 		return fmt.Errorf("stream %s on NATS: %w: is JetStream enabled there?", StreamName, err)
 	}
 	return nil
 }
+
+// ackWait is how long a message waits to come again whose acknowledgement was lost,
+// with a NATS server that was restarted or killed. While a message is being booked,
+// however long that takes, it is extended.
+const ackWait = 5 * time.Second
 
 // settleTimeout is how long stopping waits for messages that are being booked.
 const settleTimeout = 10 * time.Second
@@ -53,21 +85,11 @@ const settleTimeout = 10 * time.Second
 // Serve books what comes through the stream, with a Watermill router, until ctx
 // is done, and then stops cleanly: what was not acknowledged comes again.
 func Serve(ctx context.Context, js natsjs.JetStream, in *Intake, logger watermill.LoggerAdapter) error {
-	if err := EnsureStream(ctx, js); err != nil {
-		return err
-	}
-	subscriber, err := jetstream.NewSubscriber(jetstream.SubscriberConfig{
-		JetStream: js,
-		Route: jetstream.FixedRoute(jetstream.Route{
-			Stream: StreamName, Durable: ConsumerName, Filters: []string{topic},
-		}),
-		SettleTimeout: settleTimeout,
-		Logger:        logger,
-	})
+	subscriber, err := prepare(ctx, js, logger)
 	if err != nil {
-		return err
-	}
-	if err := forget(ctx, js, subscriber); err != nil {
+		if ctx.Err() != nil {
+			return nil // stopped before it began
+		}
 		return err
 	}
 	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: 30 * time.Second}, logger)
@@ -80,6 +102,27 @@ func Serve(ctx context.Context, js natsjs.JetStream, in *Intake, logger watermil
 		return err
 	}
 	return errors.New("the NATS connection was closed, perhaps because the server refuses its credentials: nothing is booked any more; restart tollbook")
+}
+
+// prepare makes stream and consumer ready for a subscription.
+func prepare(ctx context.Context, js natsjs.JetStream, logger watermill.LoggerAdapter) (*jetstream.Subscriber, error) {
+	if err := EnsureStream(ctx, js); err != nil {
+		return nil, err
+	}
+	subscriber, err := jetstream.NewSubscriber(jetstream.SubscriberConfig{
+		JetStream: js,
+		Route: jetstream.FixedRoute(jetstream.Route{
+			Stream: StreamName, Durable: ConsumerName, Filters: []string{topic},
+		}),
+		AckWait:       ackWait,
+		SettleTimeout: settleTimeout,
+		OwnUUIDs:      true,
+		Logger:        logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return subscriber, forget(ctx, js, subscriber)
 }
 
 // forget removes the consumer, which Subscribe makes anew. What an engine before

@@ -9,6 +9,7 @@ import (
 
 	"tollbook/consumers/cdr"
 	"tollbook/domain"
+	"tollbook/domain/cloudevents"
 	"tollbook/eventstore"
 )
 
@@ -89,9 +90,12 @@ func (s *Switches) reader(tenant string, rest []string) reader {
 	if len(rest) != 3 {
 		return refuse(eventstore.ReasonSubject, "subject tollbook.%s.%s: must be tollbook.<tenant>.cdr.<format>.<switch>", tenant, strings.Join(rest, "."))
 	}
+	if rest[1] == FormatCloudEvents {
+		return ownCalls(tenant, rest[2])
+	}
 	format, ok := cdr.Lookup(rest[1])
 	if !ok {
-		return refuse(eventstore.ReasonFormat, "format %.40q is not one of %s", rest[1], strings.Join(cdr.Names(), ", "))
+		return refuse(eventstore.ReasonFormat, "format %.40q is not one of %s", rest[1], strings.Join(append(cdr.Names(), FormatCloudEvents), ", "))
 	}
 	s.mu.RLock()
 	config := s.configs[switchKey{tenant, rest[2]}]
@@ -112,6 +116,42 @@ func (s *Switches) reader(tenant string, rest []string) reader {
 	}
 }
 
+// FormatCloudEvents is the format of switches that publish events themselves: on
+// a subject with the switch's name, which it may be confined to, and without a
+// configuration, as there is nothing to translate.
+const FormatCloudEvents = "cloudevents"
+
+// ownCalls reads events in structured mode, and takes a switch's calls from that
+// switch only: neither its source nor a call it corrects may be another's.
+func ownCalls(tenant, sw string) reader {
+	own := "switch/" + sw
+	isOwn := func(source string) bool { return source == own || strings.HasPrefix(source, own+"/") }
+	return func(raw []byte) (domain.Event, string, error) {
+		e, err := cloudevents.Decode(raw, tenant)
+		if err != nil {
+			return e, eventstore.ReasonSyntax, err
+		}
+		changed := own // whose call is corrected or voided
+		switch data := e.Data.(type) {
+		case *domain.Call:
+		case *domain.Correction:
+			changed = data.Ref.Source
+		case *domain.Void:
+			changed = data.Ref.Source
+		default:
+			return e, eventstore.ReasonSubject, fmt.Errorf("type: %s is not a switch's to publish: its subject takes calls, their corrections and voids", e.Data.Type())
+		}
+		const rule = "%s: %q is not the switch of the subject: must be %s or begin with %s/"
+		if !isOwn(e.Source) {
+			return e, eventstore.ReasonSubject, fmt.Errorf(rule, "source", e.Source, own, own)
+		}
+		if !isOwn(changed) {
+			return e, eventstore.ReasonSubject, fmt.Errorf(rule, "data.ref.source", changed, own, own)
+		}
+		return e, "", nil
+	}
+}
+
 // TakeUp books the records that were suspended only because their switch was
 // unknown, whenever it has become known, until ctx is done. An error is the
 // book's.
@@ -123,7 +163,12 @@ func (in *Intake) TakeUp(ctx context.Context) error {
 		case <-in.switches.wake:
 		}
 		for key, list := range in.switches.ready() {
-			if err := in.takeUp(ctx, key, list); err != nil {
+			positions := make([]uint64, len(list))
+			for i, w := range list {
+				positions[i] = w.position
+			}
+			// What is refused for another reason than the switch stays in suspense.
+			if _, err := in.Recycle(ctx, positions, Resolution{By: "tollbook", Reason: "switch " + key.name + " was configured"}); err != nil {
 				if ctx.Err() != nil {
 					return nil
 				}
@@ -146,68 +191,3 @@ func (s *Switches) ready() map[switchKey][]waitingRecord {
 	}
 	return ready
 }
-
-// takeUpBatch is how many records are booked together.
-const takeUpBatch = 1000
-
-func (in *Intake) takeUp(ctx context.Context, key switchKey, list []waitingRecord) error {
-	positions := make([]uint64, len(list))
-	for i, w := range list {
-		positions[i] = w.position
-	}
-	var suspended []domain.Event
-	err := in.book.Events(ctx, positions, func(_ uint64, e *domain.Event) error {
-		suspended = append(suspended, *e)
-		if len(suspended) < takeUpBatch {
-			return nil
-		}
-		batch := suspended
-		suspended = nil
-		return in.bookAgain(ctx, key, batch)
-	})
-	if err != nil {
-		return err
-	}
-	return in.bookAgain(ctx, key, suspended)
-}
-
-// bookAgain reads suspended records anew and notes those that are booked now.
-func (in *Intake) bookAgain(ctx context.Context, key switchKey, suspended []domain.Event) error {
-	var records, notes []eventstore.Record
-	for i := range suspended {
-		e := &suspended[i]
-		data := e.Data.(*domain.Suspended)
-		again := in.Records(Message{Subject: data.Subject, Header: noHeader, Payload: data.Raw})
-		if len(again) != 1 {
-			continue
-		}
-		if _, refused := again[0].Event.Data.(*domain.Suspended); refused {
-			continue // for another reason than the switch: it stays in suspense
-		}
-		records = append(records, again[0])
-		notes = append(notes, eventstore.Record{Event: domain.Event{
-			Tenant: e.Tenant, Source: eventstore.SuspenseSource, ID: "recycled/" + e.ID, Time: in.clock(),
-			Data: &domain.Recycled{
-				Ref:    domain.Ref{Source: e.Source, ID: e.ID},
-				Booked: domain.Ref{Source: again[0].Event.Source, ID: again[0].Event.ID},
-				By:     "tollbook, once switch " + key.name + " was configured",
-			},
-		}})
-	}
-	results, err := in.book.Submit(ctx, records)
-	if err != nil {
-		return err
-	}
-	taken := notes[:0]
-	for i, r := range results {
-		if r.Status != eventstore.Suspended {
-			taken = append(taken, notes[i])
-		}
-	}
-	// A crash here leaves calls booked and records suspended; the next start
-	// finds the calls to be duplicates and notes them then.
-	_, err = in.book.Submit(ctx, taken)
-	return err
-}
-
-func noHeader(string) string { return "" }

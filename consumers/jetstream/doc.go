@@ -20,6 +20,9 @@
 // (nats.MaxReconnects(-1)): a connection that is closed for good ends the
 // subscription and closes its channel.
 //
+// Whoever may publish can send any headers, also those that mean something to
+// NATS clients: they reach the handler like all others (TestForgedStatus).
+//
 // TestWatermillSuite runs Watermill's own pub/sub suite, TestStopUnderLoad and
 // TestCancelRedeliversAtOnce show that stopping loses nothing, and
 // TestServerRestart and TestConsumerDeleted that the subscriber recovers alone.

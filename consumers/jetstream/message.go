@@ -47,11 +47,12 @@ func Sequence(msg *message.Message) uint64 {
 }
 
 // newMessage shares data with the caller: nats.go allocates it per message and
-// never touches it again. A message without a UUID gets "stream:sequence".
-func newMessage(stream string, seq uint64, subject string, header nats.Header, data []byte) *message.Message {
+// never touches it again. A message without a UUID, or where its sender's does not
+// count, gets "stream:sequence".
+func newMessage(stream string, seq uint64, ownUUID bool, subject string, header nats.Header, data []byte) *message.Message {
 	sequence := strconv.FormatUint(seq, 10)
 	uuid := ""
-	if values := header[UUIDHeader]; len(values) > 0 {
+	if values := header[UUIDHeader]; len(values) > 0 && !ownUUID {
 		uuid = values[0]
 	}
 	if uuid == "" {

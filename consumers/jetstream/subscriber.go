@@ -69,9 +69,9 @@ type SubscriberConfig struct {
 	// [DefaultMaxInFlight].
 	MaxInFlight int
 	// MaxInFlightBytes is how many bytes of messages one subscription holds for
-	// its handlers. A single larger message still passes. Up to two pull
-	// requests of messages (8 MiB each, or twice the server's largest message)
-	// may wait in the client besides. Zero means [DefaultMaxInFlightBytes].
+	// its handlers. A single larger message still passes. What was asked for
+	// may wait in the client besides: 8 MiB, or twice the server's largest
+	// message, and as much again after a reconnect. Zero means [DefaultMaxInFlightBytes].
 	MaxInFlightBytes int
 	// AckWait is after how long without a sign of life JetStream redelivers a
 	// message, at least [MinAckWait]. It need not cover the handling time:
@@ -84,6 +84,9 @@ type SubscriberConfig struct {
 	// acks of messages already handed out. After it they are returned to
 	// JetStream for redelivery. Zero means they are returned at once.
 	SettleTimeout time.Duration
+	// OwnUUIDs names messages stream:sequence, whatever UUID their sender gave
+	// them: Watermill's router puts it into the log.
+	OwnUUIDs bool
 	// Logger gets what the subscriber recovers from by itself. Nil means none.
 	Logger watermill.LoggerAdapter
 }

@@ -2,7 +2,7 @@ package jetstream
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -13,26 +13,27 @@ import (
 )
 
 const (
-	// maxPullMessages is how many messages one pull request asks for. nats.go
-	// sends the next when half have come, which keeps the connection busy; more
-	// would let one subscriber of a shared consumer take all from the others.
+	// maxPullMessages is how many messages are asked for at once. The next are
+	// when half have come, which keeps the connection busy; more would let one
+	// subscriber of a shared consumer take all from the others.
 	maxPullMessages = 1024
 
-	// minPullBytes is how many bytes one pull request may bring. Two can be
+	// minPullBytes is how many bytes are asked for at once. They can all be
 	// waiting in the client, which must stay well below the 64 MiB at which
 	// nats.go drops the messages of a slow subscription.
 	minPullBytes = 8 << 20
 
 	// pullExpiry is how long a pull request stays at the server, and
-	// pullHeartbeat how often the server then says that it still has it. Two
-	// missed heartbeats make nats.go ask again.
+	// pullHeartbeat how often the server then says that it still has it. After two
+	// missed heartbeats it is asked again.
 	pullExpiry    = 10 * time.Second
 	pullHeartbeat = 2 * time.Second
 
 	// messageOverhead is charged to MaxInFlightBytes for each message besides
-	// its payload, for its headers, metadata and context, in bytes. It lets
-	// MaxMaxInFlight small messages into DefaultMaxInFlightBytes.
+	// its own bytes, for its context and goroutine, and headerOverhead for each of
+	// its headers, which are kept in two maps; in bytes.
 	messageOverhead = 1 << 10
+	headerOverhead  = 256
 
 	// extendsPerAckWait is how often deadlines are extended in one AckWait. A
 	// message goes without extension for two ticks at most, half of AckWait.
@@ -48,8 +49,8 @@ const (
 	lastRetry  = 5 * time.Second
 )
 
-// subscription is one Subscribe call. Messages go from nats.go's goroutine
-// (receive) over flight.queue to feed, which hands them out; await settles each.
+// subscription is one Subscribe call. Messages go from the puller (receive) over
+// flight.queue to feed, which hands them out; await settles each.
 type subscription struct {
 	config  SubscriberConfig
 	route   Route
@@ -69,7 +70,7 @@ type subscription struct {
 
 // delivery is one message in flight.
 type delivery struct {
-	raw    natsjs.Msg
+	raw    *nats.Msg
 	size   int
 	tick   uint64
 	valid  *validity
@@ -172,53 +173,10 @@ func (s *subscription) consume() {
 // receiveUntilLost returns once no more messages arrive from the server: nil
 // because the subscription is to stop, or why the consumer has to be looked at.
 func (s *subscription) receiveUntilLost(valid *validity) error {
-	lost := make(chan error, 1)
-	onError := func(_ natsjs.ConsumeContext, err error) {
-		if !needsConsumer(err) {
-			s.log.Debug("Pull interrupted", watermill.LogFields{"error": err.Error()})
-			return
-		}
-		select {
-		case lost <- err:
-		default:
-		}
-	}
-	pullBytes := max(minPullBytes, 2*int(s.config.JetStream.Conn().MaxPayload()))
-	pulling, err := s.consumer.Consume(
-		func(raw natsjs.Msg) { s.receive(raw, valid) },
-		natsjs.PullMaxMessagesWithBytesLimit(min(s.config.MaxInFlight, maxPullMessages), pullBytes),
-		natsjs.PullExpiry(pullExpiry),
-		natsjs.PullHeartbeat(pullHeartbeat),
-		natsjs.ConsumeErrHandler(onError),
-	)
-	if err != nil {
-		return err
-	}
-	select {
-	case <-s.running.Done():
-	case err = <-lost:
-	}
-	// Stop would throw away what nats.go has buffered, and those messages would
-	// wait for AckWait: Drain passes them on.
-	pulling.Drain()
-	timeout := time.NewTimer(drainTimeout)
-	defer timeout.Stop()
-	select {
-	case <-pulling.Closed():
-	case <-timeout.C:
-	}
-	return err
-}
-
-// needsConsumer tells errors after which asking again is of no use unless the
-// consumer is made anew from those nats.go gets over.
-func needsConsumer(err error) bool {
-	return errors.Is(err, natsjs.ErrConsumerDeleted) ||
-		errors.Is(err, natsjs.ErrConsumerNotFound) ||
-		errors.Is(err, natsjs.ErrBadRequest) ||
-		errors.Is(err, nats.ErrNoResponders) ||
-		errors.Is(err, nats.ErrConnectionClosed) ||
-		errors.Is(err, natsjs.ErrConnectionClosed)
+	js := s.config.JetStream
+	pullBytes := max(minPullBytes, 2*int(js.Conn().MaxPayload()))
+	pull := newPuller(js, s.route, min(s.config.MaxInFlight, maxPullMessages), pullBytes, func(raw *nats.Msg) { s.receive(raw, valid) })
+	return pull.run(s.running.Done())
 }
 
 // regain gets the consumer back, however long it takes. It reports false if the
@@ -249,13 +207,13 @@ func (s *subscription) regain() bool {
 	}
 }
 
-// receive is called by nats.go, one message at a time. It blocks while the
-// flight is full, which stops nats.go from pulling more.
-func (s *subscription) receive(raw natsjs.Msg, valid *validity) {
-	d := &delivery{raw: raw, valid: valid, size: len(raw.Data()) + messageOverhead}
+// receive is called by the puller, one message at a time. It blocks while the
+// flight is full, so that no more are asked for.
+func (s *subscription) receive(raw *nats.Msg, valid *validity) {
+	d := &delivery{raw: raw, valid: valid, size: raw.Size() + messageOverhead + len(raw.Header)*headerOverhead}
 	meta, err := raw.Metadata()
 	if err != nil {
-		s.log.Error("Message without JetStream reply subject ignored", err, watermill.LogFields{"subject": raw.Subject()})
+		s.log.Error("Message without JetStream reply subject ignored", err, watermill.LogFields{"subject": raw.Subject})
 		return
 	}
 	d.stream, d.seq = meta.Stream, meta.Sequence.Stream
@@ -273,7 +231,7 @@ func (s *subscription) feed() {
 		case <-s.running.Done():
 			return
 		case d := <-s.flight.queue:
-			msg := newMessage(d.stream, d.seq, d.raw.Subject(), d.raw.Headers(), d.raw.Data())
+			msg := newMessage(d.stream, d.seq, s.config.OwnUUIDs, d.raw.Subject, d.raw.Header, d.raw.Data)
 			ctx, cancel := context.WithCancel(s.parent)
 			msg.SetContext(ctx)
 			select {
@@ -311,29 +269,34 @@ func (s *subscription) await(d *delivery, msg *message.Message, cancel context.C
 
 // ack does not wait for the server. If the ack is lost, the message is delivered
 // again.
-func (s *subscription) ack(d *delivery) { s.settle(d, d.raw.Ack) }
+func (s *subscription) ack(d *delivery) { s.settle(d, "+ACK") }
 
 func (s *subscription) nak(d *delivery, delay time.Duration) {
-	s.settle(d, func() error { return d.raw.NakWithDelay(delay) })
+	if delay == 0 {
+		s.settle(d, "-NAK")
+		return
+	}
+	s.settle(d, fmt.Sprintf(`-NAK {"delay": %d}`, delay))
 }
 
-func (s *subscription) settle(d *delivery, send func() error) {
+func (s *subscription) settle(d *delivery, word string) {
 	d.mu.Lock()
 	d.settled = true
-	err := d.send(send)
+	err := s.reply(d, word)
 	d.mu.Unlock()
 	if err != nil {
 		s.log.Debug("Message not settled, JetStream will redeliver it", watermill.LogFields{"sequence": d.seq, "error": err.Error()})
 	}
 }
 
-func (d *delivery) send(send func() error) error {
+// reply tells JetStream of a message, unless that would be another one by now.
+func (s *subscription) reply(d *delivery, word string) error {
 	d.valid.mu.RLock()
 	defer d.valid.mu.RUnlock()
 	if d.valid.over {
 		return nil
 	}
-	return send()
+	return s.config.JetStream.Conn().Publish(d.raw.Reply, []byte(word))
 }
 
 // extend keeps JetStream from redelivering what is still being worked on: one
@@ -351,7 +314,7 @@ func (s *subscription) extend(done <-chan struct{}) {
 			d.mu.Lock()
 			if !d.settled {
 				// A lost extension costs a redelivery at most.
-				_ = d.send(d.raw.InProgress)
+				_ = s.reply(d, "+WPI")
 			}
 			d.mu.Unlock()
 		}
