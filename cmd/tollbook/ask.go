@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -20,14 +21,27 @@ const askTimeout = time.Minute
 // engineAddress is how a command reaches a running engine.
 type engineAddress struct {
 	NATS string `name:"nats" default:"nats://127.0.0.1:4222" env:"TOLLBOOK_NATS" placeholder:"URL" help:"NATS server the engine is on."`
+	natsLogin
 }
 
 func (a engineAddress) connect() (*api.Client, func(), error) {
-	nc, err := nats.Connect(a.NATS, nats.Name("tollbook cli"), nats.Timeout(5*time.Second))
+	options, err := a.options()
 	if err != nil {
-		return nil, nil, fmt.Errorf("NATS at %s: %w; start an engine with 'tollbook serve', or give --nats", a.NATS, err)
+		return nil, nil, err
+	}
+	nc, err := nats.Connect(a.NATS, append(options, nats.Name("tollbook cli"), nats.Timeout(5*time.Second), nats.ErrorHandler(giveUp))...)
+	if err != nil {
+		return nil, nil, fmt.Errorf("NATS at %s: %w; %s", redacted(a.NATS), err, a.advice(err))
 	}
 	return api.NewClient(nc), nc.Close, nil
+}
+
+// giveUp closes a connection that the server refuses a subject, as the answer
+// that somebody waits for will not come.
+func giveUp(nc *nats.Conn, _ *nats.Subscription, err error) {
+	if errors.Is(err, nats.ErrPermissionViolation) {
+		nc.Close()
+	}
 }
 
 // monthOf is a month of a tenant, asked of a running engine or of a directory.

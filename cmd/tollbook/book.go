@@ -21,6 +21,15 @@ type writer = io.Writer
 // writes it. anchorPath "" is the directory's own anchor. The anchor is read
 // first, so that the log has reached it whatever the engine does meanwhile.
 func openBook(ctx context.Context, dir, anchorPath string) (eventstore.Walk, func(), error) {
+	walk, closeLog, err := openCopy(dir, anchorPath)
+	return walk, closeLog, eventstore.Damaged(dir, err)
+}
+
+// openCopy is openBook of a directory that nobody puts a backup back into.
+func openCopy(dir, anchorPath string) (eventstore.Walk, func(), error) {
+	if err := eventstore.CheckRestored(dir); err != nil {
+		return eventstore.Walk{}, nil, err
+	}
 	path := eventstore.LogPath(dir)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return eventstore.Walk{}, nil, fmt.Errorf("there is no book in %s (no %s)", dir, path)
@@ -62,5 +71,6 @@ func replayMonth(ctx context.Context, std Streams, dir, tenant, month string, at
 	defer closeLog()
 	bar := newProgress(std, "replaying", int64(walk.Anchor.Events), "events")
 	defer bar.finish()
-	return projections.Replay(ctx, walk, tenant, id, at, func(events, _ uint64) { bar.set(events) })
+	statement, err := projections.Replay(ctx, walk, tenant, id, at, func(events, _ uint64) { bar.set(events) })
+	return statement, eventstore.Damaged(dir, err)
 }

@@ -51,7 +51,7 @@ func (c *demoCmd) Run(ctx context.Context, std Streams) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 
 	engine, err := StartEngine(ctx, EngineConfig{
-		Dir: filepath.Join(dir, "data"), NATSListen: "127.0.0.1:0", NATSSync: time.Minute, HTTPListen: c.HTTP,
+		Dir: filepath.Join(dir, "data"), NATSListen: "127.0.0.1:0", NATSSync: time.Minute, HTTPListen: c.HTTP, HTTPOpen: true, // all its data is made up
 		Clock: clock, Log: slog.New(slog.NewTextHandler(std.Err, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -32,15 +34,23 @@ type EngineConfig struct {
 	NATSURL    string        // an external server instead
 	NATSSync   time.Duration // see consumers.ServerConfig.SyncInterval
 	HTTPListen string        // optional: the page, host:port
-	Clock      func() domain.Instant
-	Log        *slog.Logger
-	Loading    func(events uint64) // optional: called while the book is read
+	HTTPOpen   bool          // HTTPListen may be reached from other machines
+	Mirror     string        // optional: the directory of a standing second copy of the book
+	Login      natsLogin     // with NATSURL: as whom
+
+	Access *consumers.Access // see consumers.ServerConfig.Access
+	TLS    *tls.Config       // optional: of the embedded server
+
+	Clock   func() domain.Instant
+	Log     *slog.Logger
+	Loading func(events uint64) // optional: called while the book is read
 }
 
 // An Engine is everything that runs: the book, NATS, intake, months, service, page.
 type Engine struct {
 	Book   *eventstore.Book
 	Months *projections.Months
+	Key    *eventstore.SigningKey
 	Conn   *nats.Conn
 
 	NATSAddress string // where others connect
@@ -50,6 +60,7 @@ type Engine struct {
 	intake *consumers.Intake
 	server *natsd.Server
 	web    *http.Server
+	mirror *mirroring // nil without one
 	work   *errgroup.Group
 	cancel context.CancelFunc
 	stops  []func() error // in the order of starting
@@ -71,19 +82,37 @@ func StartEngine(ctx context.Context, c EngineConfig) (*Engine, error) {
 
 func (e *Engine) start(ctx context.Context) error {
 	c := e.config
-	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
+	if err := c.check(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.Dir, 0o750); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
 	switches := consumers.NewSwitches()
+	suspense := projections.NewSuspense(switches.Glimpse)
+	gaps := projections.NewGaps()
+	follow := []eventstore.Follower{switches.Follow, e.Months.Follow, suspense.Follow, gaps.Follow}
+	if c.Mirror != "" {
+		e.mirror = newMirroring(c.Mirror, c.Dir, c.Log)
+		follow = append(follow, e.mirror.follow)
+	}
 	book, err := eventstore.Open(ctx, c.Dir, openLog, eventstore.Options{
 		Clock:    c.Clock,
-		Follow:   []eventstore.Follower{switches.Follow, e.Months.Follow},
+		Follow:   follow,
 		Progress: c.Loading,
 	})
 	if err != nil {
 		return err
 	}
 	e.Book = book
+	if e.mirror != nil {
+		if err := e.mirror.start(ctx, book); err != nil {
+			return err
+		}
+	}
+	if err := e.openKey(rand.Reader); err != nil {
+		return err
+	}
 	e.intake = consumers.NewIntake(book, switches, c.Clock)
 	e.Months.Crossings() // what was crossed before this start was announced then
 
@@ -104,6 +133,7 @@ func (e *Engine) start(ctx context.Context) error {
 	})
 	e.work.Go(func() error { return e.intake.TakeUp(ctx) })
 	e.work.Go(func() error { return e.announce(ctx) })
+	e.work.Go(func() error { return e.publishAnchors(ctx) })
 	e.work.Go(func() error {
 		select {
 		case <-ctx.Done():
@@ -112,7 +142,10 @@ func (e *Engine) start(ctx context.Context) error {
 			return book.Err()
 		}
 	})
-	service := &api.Service{Book: book, Intake: e.intake, Months: e.Months, Log: c.Log}
+	service := &api.Service{Book: book, Gaps: gaps, Key: e.Key, Clock: c.Clock, Desk: &api.Desk{Suspense: suspense, Months: e.Months, Events: book.Events}, Intake: e.intake, Months: e.Months, Log: c.Log}
+	if e.mirror != nil {
+		service.Mirror = e.mirror.status
+	}
 	stop, err := service.Start(ctx, e.Conn, version())
 	if err != nil {
 		return err
@@ -129,13 +162,27 @@ func (e *Engine) connect() (err error) {
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { e.config.Log.Warn("NATS", "error", err) }),
 	}
 	if e.config.NATSURL != "" {
-		e.NATSAddress = e.config.NATSURL
-		if e.Conn, err = nats.Connect(e.config.NATSURL, options...); err != nil {
-			return fmt.Errorf("NATS at %s: %w", e.config.NATSURL, err)
+		e.NATSAddress = redacted(e.config.NATSURL)
+		login, err := e.config.Login.options()
+		if err != nil {
+			return err
+		}
+		if e.Conn, err = nats.Connect(e.config.NATSURL, append(options, login...)...); err != nil {
+			return fmt.Errorf("NATS at %s: %w", e.NATSAddress, err)
 		}
 		return nil
 	}
-	e.server, err = consumers.StartServer(consumers.ServerConfig{Dir: e.config.Dir, Listen: e.config.NATSListen, SyncInterval: e.config.NATSSync})
+	key, login, err := engineLogin(rand.Reader)
+	if err != nil {
+		return err
+	}
+	if e.config.Access != nil {
+		options = append(options, login)
+	}
+	if e.config.clear() {
+		e.config.Log.Warn("passwords and calls travel in clear between machines: give --tls-cert and --tls-key", "nats-listen", e.config.NATSListen)
+	}
+	e.server, err = consumers.StartServer(e.config.server(key))
 	if err != nil {
 		return err
 	}
@@ -251,6 +298,9 @@ func (e *Engine) Stop() error {
 	if e.server != nil {
 		e.server.Shutdown()
 		e.server.WaitForShutdown()
+	}
+	if e.mirror != nil {
+		e.mirror.stop()
 	}
 	if e.Book != nil {
 		errs = append(errs, e.Book.Close())

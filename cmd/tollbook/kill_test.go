@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,6 +22,8 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"tollbook/api"
+	"tollbook/consumers"
 	"tollbook/domain"
 	"tollbook/domain/cloudevents"
 )
@@ -36,13 +40,17 @@ type process struct {
 
 var readyLine = regexp.MustCompile(`is ready: .* NATS (nats://\S+),`)
 
-// launch starts serve on a directory and does not wait for it.
-func launch(t *testing.T, dir string) (p *process, ready func()) {
+// launch starts serve on a directory, with its command changed as arrange says,
+// and does not wait for it.
+func launch(t *testing.T, dir string, arrange ...func(*exec.Cmd)) (p *process, ready func()) {
 	t.Helper()
 	p = &process{t: t, exited: make(chan struct{})}
 	p.cmd = exec.Command(os.Args[0], "serve", "--data", dir, "--nats-listen", "127.0.0.1:0", "--http", "")
 	p.cmd.Env = append(os.Environ(), asProgram+"=1")
 	p.cmd.Stderr = &p.stderr
+	for _, change := range arrange {
+		change(p.cmd)
+	}
 	stdout, err := p.cmd.StdoutPipe()
 	if err == nil {
 		err = p.cmd.Start()
@@ -68,9 +76,9 @@ func launch(t *testing.T, dir string) (p *process, ready func()) {
 }
 
 // serve starts serve and returns once it is ready.
-func serve(t *testing.T, dir string) *process {
+func serve(t *testing.T, dir string, arrange ...func(*exec.Cmd)) *process {
 	t.Helper()
-	p, ready := launch(t, dir)
+	p, ready := launch(t, dir, arrange...)
 	if ready(); p.nats == "" {
 		<-p.exited
 		t.Fatalf("serve did not start: %v\n%s", p.err, p.stderr.String())
@@ -117,38 +125,213 @@ func (p *process) whileItRuns() (context.Context, context.CancelFunc) {
 	return ctx, cancel
 }
 
+// senders are those who publish calls of contoso to the engine of one directory,
+// and remember what they were told.
+type senders struct {
+	mu           sync.Mutex
+	sent         map[string]domain.Event // by nameOf
+	acknowledged map[string]bool
+	found        findings
+}
+
+// findings are how often a directory failed its senders.
+type findings struct{ lost, doubled, undetected int }
+
+func newSenders() *senders {
+	return &senders{sent: map[string]domain.Event{}, acknowledged: map[string]bool{}}
+}
+
+func nameOf(e *domain.Event) string { return e.Source + " " + e.ID }
+
+// send notes that events are about to be sent.
+func (s *senders) send(events []domain.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range events {
+		s.sent[nameOf(&events[i])] = events[i]
+	}
+}
+
+func (s *senders) acknowledge(events ...domain.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range events {
+		s.acknowledged[nameOf(&events[i])] = true
+	}
+}
+
+// told is what was acknowledged up to now.
+func (s *senders) told() map[string]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.acknowledged)
+}
+
+// unanswered are those of the events that were not acknowledged.
+func (s *senders) unanswered(events []domain.Event) (rest []domain.Event) {
+	told := s.told()
+	for i := range events {
+		if !told[nameOf(&events[i])] {
+			rest = append(rest, events[i])
+		}
+	}
+	return rest
+}
+
+// publish sends events as a file, which is acknowledged as a whole.
+func (s *senders) publish(ctx context.Context, t *testing.T, address string, events []domain.Event) printed {
+	t.Helper()
+	s.send(events)
+	p := commandWith(ctx, "publish", writeFile(t, "events.ndjson", ndjson(events)), "--nats", address)
+	if p.code == exitDone {
+		s.acknowledge(events...)
+	}
+	return p
+}
+
+// answerTimeout is how long a sender of single events waits for one answer.
+const answerTimeout = 5 * time.Second
+
+// singly sends events one by one, by turns through JetStream and as requests,
+// until the first that is not acknowledged.
+func (s *senders) singly(ctx context.Context, address string, events []domain.Event) error {
+	nc, err := nats.Connect(address, nats.NoReconnect())
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	js, err := natsjs.New(nc)
+	if err != nil {
+		return err
+	}
+	client := api.NewClient(nc)
+	for i := range events {
+		s.send(events[i : i+1])
+		once, cancel := context.WithTimeout(ctx, answerTimeout)
+		subject, payload := subjectOf(&events[i]), cloudevents.Append(nil, &events[i])
+		if i%2 == 0 {
+			_, err = js.Publish(once, subject, payload)
+		} else {
+			_, err = client.Publish(once, subject, payload)
+		}
+		cancel()
+		if err != nil {
+			return err
+		}
+		s.acknowledge(events[i])
+	}
+	return nil
+}
+
+// publishSingly is singly for those who don't ask afterwards.
+func publishSingly(ctx context.Context, address string, events []domain.Event) {
+	_ = newSenders().singly(ctx, address, events)
+}
+
+// audit starts an engine on a directory that something happened to: it must have
+// all that was told, and nothing twice. Then senders send everything again, and
+// the engine must have that, count it, and make the month that a replay makes.
+// Acknowledgements that an engine before this one did not get through make
+// repeats: audit returns how many there were.
+func (s *senders) audit(t tester, dir string, told map[string]bool) (repeats uint64) {
+	t.Helper()
+	r := startRig(t, dir)
+	defer r.stop()
+	r.drained()
+	repeats = s.check(r, told)
+
+	s.mu.Lock()
+	all := slices.Collect(maps.Values(s.sent))
+	s.mu.Unlock()
+	everything := map[string]bool{}
+	for events := range slices.Chunk(all, 2000) {
+		receipt := r.request(consumers.SubjectPrefix+"-.events", ndjson(events))
+		if receipt.Booked+receipt.Duplicate != len(events) {
+			t.Errorf("of %d events %d are booked and %d repeats", len(events), receipt.Booked, receipt.Duplicate)
+		}
+		for i := range events {
+			everything[nameOf(&events[i])] = true
+		}
+	}
+	s.check(r, everything)
+	month := []string{"--tenant", "contoso", "--month", "2026-10", "--format", "json"}
+	live := r.ask(append([]string{"invoice"}, month...)...)
+	r.stop()
+
+	s.found.undetected++ // unless what follows holds
+	done(t, "verify", "--data", dir)
+	replay := done(t, append([]string{"replay", "--data", dir}, month...)...)
+	if got, want := canonical(t, replay, "pools"), canonical(t, live); got != want {
+		t.Fatalf("replay %s\ninvoice %s", got, want)
+	}
+	s.found.undetected--
+	return repeats
+}
+
+// check compares the book of an engine with what was sent and told.
+func (s *senders) check(r *rig, told map[string]bool) (repeats uint64) {
+	r.t.Helper()
+	inBook := map[string]bool{}
+	for _, e := range booked(r.t, r.dir) {
+		name := nameOf(&e)
+		if sent, ok := s.sent[name]; !ok || !bytes.Equal(cloudevents.Append(nil, &e), cloudevents.Append(nil, &sent)) {
+			r.t.Errorf("the book has what was never sent: %s", cloudevents.Append(nil, &e))
+		}
+		if inBook[name] {
+			s.found.doubled++
+			r.t.Errorf("the book has this twice: %s", name)
+		}
+		inBook[name] = true
+	}
+	lost := 0
+	for name := range told {
+		if !inBook[name] {
+			lost++
+			if lost == 1 {
+				r.t.Errorf("%s was acknowledged and is lost", name)
+			}
+		}
+	}
+	if lost > 0 {
+		r.t.Errorf("%d of %d acknowledged events are lost", lost, len(told))
+	}
+	s.found.lost += lost
+	in := r.intake("contoso")
+	if in.Received != in.Booked+in.Duplicate+in.Suspended || in.Booked != uint64(len(inBook)) || in.Suspended != 0 {
+		r.t.Errorf("the book has %d events: %+v", len(inBook), in)
+	}
+	return in.Duplicate
+}
+
 const (
-	killRounds    = 20
 	callsARound   = 2500 // by publish
-	singlesARound = 100  // one message each, through JetStream
+	singlesARound = 100  // one message each
 )
+
+// everyFault is FAULTS=full: more rounds, and faults at every place instead of
+// some that the seed chooses, for a nightly run.
+var everyFault = os.Getenv("FAULTS") == "full"
 
 // TestKill kills serve with SIGKILL while it starts, books and acknowledges. A
 // sender that publishes again what was not acknowledged finds each call booked
 // once, and what was acknowledged is never missing.
 func TestKill(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0))
-	dir := t.TempDir()
+	random := rand.New(rand.NewPCG(flipSeed(t), 0))
+	dir, s, rounds := t.TempDir(), newSenders(), 20
+	if everyFault {
+		rounds = 100
+	}
 
 	setup := serve(t, dir)
-	var events []domain.Event // all that were sent
-	for _, tenant := range []string{"contoso"} {
-		events = append(events, licensed(tenant)...)
-	}
-	if p := commandWith(t.Context(), "publish", writeFile(t, "setup.ndjson", ndjson(events)), "--nats", setup.nats); p.code != exitDone {
+	if p := s.publish(t.Context(), t, setup.nats, licensed("contoso")); p.code != exitDone {
 		t.Fatal(p.err)
 	}
 	setup.kill()
 
-	acknowledged := map[string]bool{}
 	cut := 0                       // rounds in which publish was cut off
 	takes := 50 * time.Millisecond // for publish that is not
-	for round := range killRounds {
-		calls, singles := roundCalls(round, callsARound), roundCalls(killRounds+round, singlesARound)
-		events = append(append(events, calls...), singles...)
-		file := writeFile(t, "calls.ndjson", ndjson(calls))
+	for round := range rounds {
+		calls, singles := roundCalls(round, callsARound), roundCalls(rounds+round, singlesARound)
 
 		if round%4 == 3 {
 			starting, ready := launch(t, dir)
@@ -161,80 +344,47 @@ func TestKill(t *testing.T) {
 		time.AfterFunc(time.Duration(random.Int64N(int64(takes))), func() { _ = first.cmd.Process.Kill() })
 		var both sync.WaitGroup
 		both.Go(func() {
-			if p := commandWith(ctx, "publish", file, "--nats", first.nats); p.code != exitDone {
+			if p := s.publish(ctx, t, first.nats, calls); p.code != exitDone {
 				cut++
-			} else {
-				acknowledge(acknowledged, calls)
 			}
 		})
-		var kept []domain.Event
-		both.Go(func() { kept = publishSingly(ctx, first.nats, singles) })
+		both.Go(func() { _ = s.singly(ctx, first.nats, singles) })
 		both.Wait()
 		first.killed()
 		done()
-		acknowledge(acknowledged, kept)
 
 		second := serve(t, dir)
 		ctx, done = second.whileItRuns()
 		begun := time.Now()
-		p := commandWith(ctx, "publish", file, "--nats", second.nats)
+		p := s.publish(ctx, t, second.nats, calls)
 		takes = time.Since(begun)
 		if p.code != exitDone || !strings.Contains(p.out, fmt.Sprintf("%s records: ", grouped(int64(len(calls))))) || !strings.Contains(p.out, " 0 suspended; ") {
 			t.Fatalf("round %d, publishing again: exit status %d: %s%s", round, p.code, p.out, p.err)
 		}
-		acknowledge(acknowledged, calls)
-		if kept = publishSingly(ctx, second.nats, singles[len(kept):]); len(kept) == 0 && ctx.Err() != nil {
-			t.Fatalf("round %d: the engine has gone", round)
+		s.send(singles)
+		if err := s.singly(ctx, second.nats, s.unanswered(singles)); err != nil {
+			t.Fatalf("round %d: %v", round, err)
 		}
-		acknowledge(acknowledged, kept)
 		done()
 		second.kill() // what it has acknowledged must be there
 	}
-	t.Logf("publish was cut off in %d of %d rounds", cut, killRounds)
 	if cut == 0 {
 		t.Error("no publish was cut off: kill earlier")
 	}
-	for _, e := range events[3:] {
-		if !acknowledged[e.Source+" "+e.ID] {
-			t.Fatalf("%s %s was never acknowledged", e.Source, e.ID)
-		}
+	told := s.told()
+	if len(told) != len(s.sent) {
+		t.Errorf("of %d events %d were acknowledged", len(s.sent), len(told))
 	}
+	repeats := s.audit(t, dir, told)
+	t.Logf("%d kills; publish was cut off in %d of %d rounds; %d events came again; lost %d, doubled %d, undetected %d",
+		rounds+rounds/4+rounds+1, cut, rounds, repeats, s.found.lost, s.found.doubled, s.found.undetected)
 
-	r := startRig(t, dir)
-	r.drained()
-	in := r.intake("contoso")
-	if in.Booked != uint64(len(events)) || in.Suspended != 0 || in.Received != in.Booked+in.Duplicate {
-		t.Errorf("%d events were sent: %+v", len(events), in)
-	}
-	month := []string{"--tenant", "contoso", "--month", "2026-10", "--format", "json"}
-	invoice := r.ask(append([]string{"invoice"}, month...)...)
-	replay := done(t, append([]string{"replay", "--data", dir}, month...)...)
-	if got, want := canonical(t, replay, "pools"), canonical(t, invoice); got != want {
-		t.Errorf("replay %s\ninvoice %s", got, want)
-	}
-	r.stop()
-	done(t, "verify", "--data", dir)
-
-	sent := map[string]bool{}
-	for i := range events {
-		sent[string(cloudevents.Append(nil, &events[i]))] = true
-	}
-	inBook := booked(t, dir)
-	for i := range inBook {
-		text := string(cloudevents.Append(nil, &inBook[i]))
-		if !sent[text] {
-			t.Fatalf("the book has this twice, or it was never sent: %s", text)
-		}
-		delete(sent, text)
-	}
-	for text := range sent {
-		t.Errorf("%d events are missing, such as %s", len(sent), text)
-		break
-	}
 	// The month is what the events make of an empty book, without any crash.
+	month := []string{"--tenant", "contoso", "--month", "2026-10", "--format", "json"}
 	once := newRig(t)
-	once.publishFile(writeFile(t, "all.ndjson", ndjson(events)))
-	if got, want := canonical(t, invoice, "position", "head"), canonical(t, once.ask(append([]string{"invoice"}, month...)...), "position", "head"); got != want {
+	once.publishFile(writeFile(t, "all.ndjson", ndjson(slices.Collect(maps.Values(s.sent)))))
+	got, want := done(t, append([]string{"replay", "--data", dir}, month...)...), once.ask(append([]string{"invoice"}, month...)...)
+	if got, want := canonical(t, got, "pools", "position", "head"), canonical(t, want, "position", "head"); got != want {
 		t.Errorf("the invoice is %s\nwithout crashes %s", got, want)
 	}
 }
@@ -245,32 +395,6 @@ func roundCalls(round, n int) []domain.Event {
 		calls[i] = someCall("contoso", fmt.Sprintf("call-%d-%d", round, i), "user000@contoso.example", int64(1+(round+i)%600))
 	}
 	return calls
-}
-
-func acknowledge(acknowledged map[string]bool, events []domain.Event) {
-	for _, e := range events {
-		acknowledged[e.Source+" "+e.ID] = true
-	}
-}
-
-// publishSingly publishes until the first event that JetStream does not
-// acknowledge, and returns those before it.
-func publishSingly(ctx context.Context, address string, events []domain.Event) (acknowledged []domain.Event) {
-	nc, err := nats.Connect(address, nats.NoReconnect())
-	if err != nil {
-		return nil
-	}
-	defer nc.Close()
-	js, err := natsjs.New(nc)
-	if err != nil {
-		return nil
-	}
-	for i := range events {
-		if _, err := js.Publish(ctx, subjectOf(&events[i]), cloudevents.Append(nil, &events[i])); err != nil {
-			return events[:i]
-		}
-	}
-	return events
 }
 
 // TestTerminate: SIGTERM stops serve with exit status 0, and it starts again at

@@ -27,13 +27,13 @@ type publishCmd struct {
 	Files  []string `arg:"" name:"FILE" help:"Files: NDJSON or a JSON array; - for standard input."`
 	Tenant string   `help:"Tenant of every record; without it each event names its own."`
 	From   string   `default:"cloudevents" help:"cloudevents, or a CDR format such as kamailio."`
-	Switch string   `help:"Which switch the CDRs are of (with --from other than cloudevents)."`
+	Switch string   `help:"Which switch the CDRs are of; for cloudevents only where the user on NATS is a switch."`
 	engineAddress
 	format
 }
 
 // cloudEvents is the --from of files that have events already.
-const cloudEvents = "cloudevents"
+const cloudEvents = consumers.FormatCloudEvents
 
 // Limits of one request: enough that an fsync is shared by many records, little
 // enough that the answer comes soon and fits any NATS server's message.
@@ -84,7 +84,7 @@ func (c *publishCmd) Run(ctx context.Context, std Streams) error {
 	return c.print(std, total, func(w writer) {
 		fmt.Fprintf(w, "%s: %s booked, %s duplicate, %s suspended; the book is at position %d\n",
 			counted(int64(total.Received), "record"), grouped(int64(total.Booked)), grouped(int64(total.Duplicate)), grouped(int64(total.Suspended)), total.Position)
-		if c.From != cloudEvents {
+		if c.Switch != "" {
 			fmt.Fprintf(w, "reconciliation: %s, %d.%03d s of talk; compare with the ledger of switch %s\n",
 				counted(total.answered, "answered call"), total.billableMS/1000, total.billableMS%1000, c.Switch)
 		}
@@ -96,10 +96,10 @@ func (c *publishCmd) Validate() error {
 	if c.Tenant != "" && !consumers.ValidTenant(c.Tenant) {
 		return fmt.Errorf("--tenant %q: must be 1 to 63 of a-z, 0-9 and -", c.Tenant)
 	}
-	if c.From == cloudEvents {
+	if c.From == cloudEvents && c.Switch == "" {
 		return nil
 	}
-	if _, ok := cdr.Lookup(c.From); !ok {
+	if _, ok := cdr.Lookup(c.From); !ok && c.From != cloudEvents {
 		return fmt.Errorf("--from %q: must be %s or %s", c.From, cloudEvents, strings.Join(cdr.Names(), ", "))
 	}
 	if c.Tenant == "" || c.Switch == "" || strings.ContainsAny(c.Switch, ".*> \t") {
@@ -110,7 +110,7 @@ func (c *publishCmd) Validate() error {
 
 func (c *publishCmd) subject() string {
 	switch {
-	case c.From != cloudEvents:
+	case c.From != cloudEvents || c.Switch != "":
 		return consumers.CDRSubject(c.Tenant, c.From, c.Switch)
 	case c.Tenant == "":
 		return consumers.SubjectPrefix + domain.NoTenant + ".events"

@@ -46,7 +46,14 @@ type cli struct {
 	Pools         poolsCmd         `cmd:"" help:"A month's shared pools of minutes."`
 	Invoice       invoiceCmd       `cmd:"" help:"A month's overage invoices."`
 	Replay        replayCmd        `cmd:"" help:"Compute a month again from the book alone."`
-	Verify        verifyCmd        `cmd:"" help:"Walk every block of the book: numbers, hashes, events, anchor."`
+	Backup        backupCmd        `cmd:"" help:"Copy the book to a directory or a file, also while an engine runs on it."`
+	Restore       restoreCmd       `cmd:"" help:"Put a backup in the place of a directory's book, once all of it is checked."`
+	Verify        verifyCmd        `cmd:"" help:"Walk every block of the book: numbers, hashes, events, anchor. Or check a proof."`
+	Anchor        anchorCmd        `cmd:"" help:"Print the signed anchor of the book, to keep elsewhere."`
+	Explain       explainCmd       `cmd:"" help:"What the book has of one event, with a proof."`
+	Suspense      suspenseCmd      `cmd:"" help:"The desk for records that could not be booked."`
+	Gaps          gapsCmd          `cmd:"" help:"The records that never came: numbers missing in the sequences of sources."`
+	Access        accessCmd        `cmd:"" help:"Who may do what: the users of serve --auth."`
 	Status        statusCmd        `cmd:"" help:"How far the engine is and what came in, by tenant."`
 	Health        healthCmd        `cmd:"" help:"Exit 0 if the engine on this machine answers: for containers."`
 	Version       versionCmd       `cmd:"" help:"Print the version."`

@@ -182,15 +182,22 @@ var exceptionHelp = map[string]string{
 }
 
 func printStatus(w io.Writer, s api.Status, p paint) {
-	fmt.Fprintf(w, "position %d, block %d, %s\n\n", s.Position, s.Block, s.Head)
+	fmt.Fprintf(w, "position %d, block %d, %s\n", s.Position, s.Block, s.Head)
+	printMirror(w, s.Mirror, p)
+	fmt.Fprintln(w)
 	t := newTable("tenant", ">received", ">booked", ">duplicate", ">suspended", "months with calls")
 	for _, one := range s.Tenants {
 		var note func(string) string
-		if one.Suspended > 0 {
+		if one.Suspended > one.WrittenOff {
 			note = p.warn
 		}
 		t.row(note, one.Tenant, grouped(int64(one.Received)), grouped(int64(one.Booked)), grouped(int64(one.Duplicate)),
 			grouped(int64(one.Suspended)), strings.Join(one.Months, " "))
 	}
 	t.print(w, p)
+	for _, one := range s.Tenants {
+		if one.WrittenOff > 0 {
+			fmt.Fprintf(w, "%s: of the %s suspended, %s written off\n", one.Tenant, grouped(int64(one.Suspended)), grouped(int64(one.WrittenOff)))
+		}
+	}
 }
