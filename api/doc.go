@@ -7,7 +7,20 @@
 //	tollbook-api.pools                    [MonthRequest] → projections.PoolsDocument
 //	tollbook-api.invoice                  [MonthRequest] → projections.InvoiceDocument
 //	tollbook-api.status                   → [Status]
+//	tollbook-api.suspense.list            [SuspenseRequest] → [SuspenseDocument]
+//	tollbook-api.suspense.show            {"position":18231} → [RecordDocument]
+//	tollbook-api.gaps                     [GapsRequest] → projections.GapsDocument
+//	tollbook-api.anchor                   the signed anchor of now
+//	tollbook-api.explain                  one event, with a proof
 //
+// Below as.<who>. the book is changed in that name, which NATS lets only that
+// user publish under, where it has users:
+//
+//	tollbook-api.as.<who>.suspense.recycle    [ResolveRequest] → [ResolveDocument]
+//	tollbook-api.as.<who>.suspense.write-off  [ResolveRequest] → [ResolveDocument]
+//	tollbook-api.as.<who>.gaps.waive          [WaiveRequest] → [WaiveDocument]
+//
+// Replies must be inboxes (_INBOX.… or _INBOX_<user>.…).
 // A refusal has the headers Nats-Service-Error-Code (400 wrong request, 503 the
 // engine takes no more) and Nats-Service-Error, one line that says what to do.
 // Answers of more than [gzipFrom] bytes are gzip, with the header Content-Encoding.

@@ -101,7 +101,7 @@ func (in *Intake) Recycle(ctx context.Context, positions []uint64, r Resolution)
 		}
 		note := &domain.Recycled{
 			Ref: domain.Ref{Source: e.Source, ID: e.ID}, Booked: domain.Ref{Source: event.Source, ID: event.ID},
-			By: r.By, Reason: r.Reason, Edited: r.Edited,
+			By: r.By, Reason: r.Reason, Edited: r.Edited, Subject: r.Subject,
 		}
 		if event.Tenant != e.Tenant {
 			note.Tenant = event.Tenant

@@ -407,7 +407,7 @@ func TestRecycle(t *testing.T) {
 			note, ok := events[desk.suspense.ResolvedBy(position)-1].Data.(*domain.Recycled)
 			want := &domain.Recycled{
 				Ref: domain.Ref{Source: suspended.Source, ID: suspended.ID}, Booked: domain.Ref{Source: became.Source, ID: became.ID},
-				Tenant: c.became, By: "ada", Reason: "looked into", Edited: c.how.Edited,
+				Tenant: c.became, By: "ada", Reason: "looked into", Edited: c.how.Edited, Subject: c.how.Subject,
 			}
 			if diff := gocmp.Diff(want, note); !ok || diff != "" {
 				t.Errorf("the note (-want +got):\n%s", diff)

@@ -3,6 +3,7 @@ package consumers
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -18,22 +19,16 @@ import (
 type Switches struct {
 	mu      sync.RWMutex
 	configs map[switchKey]*domain.SwitchConfig
-	waiting map[switchKey][]waitingRecord // suspended only because their switch was unknown
+	waiting map[switchKey]map[string]uint64 // suspended only because their switch was unknown: by id, their positions
 	wake    chan struct{}
 }
 
 type switchKey struct{ tenant, name string }
 
-// waitingRecord is where a suspended record stands in the book, and its id.
-type waitingRecord struct {
-	position uint64
-	id       string
-}
-
 // NewSwitches returns the fold of an empty book.
 func NewSwitches() *Switches {
 	return &Switches{
-		configs: map[switchKey]*domain.SwitchConfig{}, waiting: map[switchKey][]waitingRecord{},
+		configs: map[switchKey]*domain.SwitchConfig{}, waiting: map[switchKey]map[string]uint64{},
 		wake: make(chan struct{}, 1),
 	}
 }
@@ -50,15 +45,25 @@ func (s *Switches) Follow(u eventstore.Update) {
 			s.signal()
 		case *domain.Suspended:
 			if key, ok := waitingKey(e.Tenant, data); ok {
-				s.waiting[key] = append(s.waiting[key], waitingRecord{u.First + uint64(i), e.ID})
+				if s.waiting[key] == nil {
+					s.waiting[key] = map[string]uint64{}
+				}
+				s.waiting[key][e.ID] = u.First + uint64(i)
 				s.signal() // its switch may be known by now
 			}
 		case *domain.Recycled:
-			for key, list := range s.waiting {
-				if key.tenant == e.Tenant {
-					s.waiting[key] = slices.DeleteFunc(list, func(w waitingRecord) bool { return w.id == data.Ref.ID })
-				}
-			}
+			s.resolved(e.Tenant, data.Ref)
+		case *domain.WrittenOff:
+			s.resolved(e.Tenant, data.Ref)
+		}
+	}
+}
+
+// resolved takes a record out that waits no more.
+func (s *Switches) resolved(tenant string, ref domain.Ref) {
+	for key, records := range s.waiting {
+		if key.tenant == tenant {
+			delete(records, ref.ID)
 		}
 	}
 }
@@ -162,11 +167,7 @@ func (in *Intake) TakeUp(ctx context.Context) error {
 			return nil
 		case <-in.switches.wake:
 		}
-		for key, list := range in.switches.ready() {
-			positions := make([]uint64, len(list))
-			for i, w := range list {
-				positions[i] = w.position
-			}
+		for key, positions := range in.switches.ready() {
 			// What is refused for another reason than the switch stays in suspense.
 			if _, err := in.Recycle(ctx, positions, Resolution{By: "tollbook", Reason: "switch " + key.name + " was configured"}); err != nil {
 				if ctx.Err() != nil {
@@ -178,14 +179,15 @@ func (in *Intake) TakeUp(ctx context.Context) error {
 	}
 }
 
-// ready takes out the waiting records whose switch is configured now.
-func (s *Switches) ready() map[switchKey][]waitingRecord {
+// ready takes out the waiting records whose switch is configured now, by their
+// positions.
+func (s *Switches) ready() map[switchKey][]uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ready := map[switchKey][]waitingRecord{}
-	for key, list := range s.waiting {
-		if s.configs[key] != nil && len(list) > 0 {
-			ready[key] = list
+	ready := map[switchKey][]uint64{}
+	for key, records := range s.waiting {
+		if s.configs[key] != nil && len(records) > 0 {
+			ready[key] = slices.Collect(maps.Values(records))
 			delete(s.waiting, key)
 		}
 	}

@@ -309,12 +309,13 @@ type Suspended struct {
 // Recycled says that a suspended record was taken up after all. The event that
 // came of it is booked beside it, or was already.
 type Recycled struct {
-	Ref    Ref    // the record.suspended, with the record as it came
-	Booked Ref    // the event it became
-	Tenant string // whose event that is; "": that of this one. Records of [NoTenant] become somebody's
-	By     string // who saw to it
-	Reason string // why, where somebody said so
-	Edited []byte // the record as it was read this time; nil: as it came
+	Ref     Ref    // the record.suspended, with the record as it came
+	Booked  Ref    // the event it became
+	Tenant  string // whose event that is; "": that of this one. Records of [NoTenant] become somebody's
+	By      string // who saw to it
+	Reason  string // why, where somebody said so
+	Edited  []byte // the record as it was read this time; nil: as it came
+	Subject string // where it was read as having come in; "": where it did
 }
 
 // WrittenOff says that a suspended record is given up.

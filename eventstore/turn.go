@@ -82,7 +82,7 @@ func (t *Turn) Book(e domain.Event) Result {
 	case err != nil:
 		t.failed = fmt.Errorf("event %s %s can't be booked: %w", e.Source, e.ID, err)
 		return Result{}
-	case len(canonical) > maxEventText || len(p.events) == maxBlockEvents || p.text > 0 && p.text+len(canonical) > maxBlockText:
+	case len(p.events) == maxBlockEvents || p.text+len(canonical) > maxEventText:
 		t.failed = fmt.Errorf("%w: what is to be booked together fits no block (%d events, %d bytes): do less at once", ErrTooLarge, len(p.events)+1, p.text+len(canonical))
 		return Result{}
 	}

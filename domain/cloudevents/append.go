@@ -96,6 +96,7 @@ func AppendData(dst []byte, data domain.Data) []byte {
 		}
 		w.optional("reason", v.Reason)
 		w.dst = appendRef(w.name("ref"), v.Ref)
+		w.optional("subject", v.Subject)
 		w.optional("tenant", v.Tenant)
 		return w.end()
 	case *domain.WrittenOff:

@@ -472,6 +472,8 @@ func (c *cursor) recycled(v *domain.Recycled) {
 			v.Reason = c.text(domain.MaxReasonBytes, ruleReason)
 		case "edited":
 			v.Edited = c.base64()
+		case "subject":
+			v.Subject = c.text(domain.MaxReasonBytes, ruleReason)
 		case "tenant":
 			at := c.i
 			if v.Tenant = c.visible(); v.Tenant != "" && !validTenant(v.Tenant, domain.TypeCall) {

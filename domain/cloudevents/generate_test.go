@@ -49,7 +49,7 @@ var genData = rapid.OneOf(
 	}),
 	data(func(t *rapid.T) *domain.Recycled {
 		r := &domain.Recycled{Ref: genRef(t), Booked: genRef(t), By: optional(t, genName), Reason: optional(t, genReason)}
-		r.Tenant = optional(t, genTenant)
+		r.Tenant, r.Subject = optional(t, genTenant), optional(t, genReason)
 		if edited := rapid.SliceOf(rapid.Byte()).Draw(t, "edited"); len(edited) > 0 {
 			r.Edited = edited
 		}
