@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"tollbook/consumers"
+	"tollbook/eventstore"
 )
 
 // A tracing is strace around an engine: it fails, delays or interrupts system
@@ -107,15 +108,16 @@ func (l *tracing) hits() (n int) {
 
 // bookFiles are what the book of a directory writes.
 func bookFiles(dir string) []string {
-	paths := []string{dir}
-	for _, name := range []string{"book.db", "book.db-journal", "book.db-wal", "book.db-shm", "anchor", "anchor.new"} {
-		paths = append(paths, filepath.Join(dir, name))
+	log := eventstore.LogPath(dir)
+	paths := []string{dir, log, log + "-journal", log + "-wal", log + "-shm"}
+	for _, path := range []string{eventstore.AnchorPath(dir), eventstore.SigningKeyPath(dir), eventstore.PublicKeyPath(dir)} {
+		paths = append(paths, path, path+".new")
 	}
 	return paths
 }
 
-// streamFiles are what NATS has messages in until they are booked, and its name
-// for how far they are.
+// streamFiles are where NATS has messages until they are booked, and what was
+// acknowledged of them.
 func streamFiles(dir string) []string {
 	stream := filepath.Join(dir, "nats", "jetstream", "$G", "streams", consumers.StreamName)
 	return []string{filepath.Join(stream, "msgs", "1.blk"), filepath.Join(stream, "obs", consumers.ConsumerName, "o.dat.tmp")}
@@ -183,24 +185,21 @@ func stopped(pid int) bool {
 	return true
 }
 
-// stepped runs the scenario on a directory, step by step, and then ends serve.
+// stepped runs the scenario on a directory, and then ends serve. At each step it
+// calls at, while everything stands still, and returns how many there were.
 func stepped(t *testing.T, s *senders, dir string, at func(p *process, n int)) (steps int) {
 	t.Helper()
 	l := stepping(dir)
 	p, ready := launch(t, dir, l.arrange(t))
-	done := make(chan struct{})
 	go func() {
-		defer close(done)
-		steps = l.steps(p, func(n int) { at(p, n) })
+		if ready(); p.nats != "" {
+			ctx, done := p.whileItRuns()
+			_ = s.singly(ctx, p.nats, scenario(4))
+			done()
+			_ = p.cmd.Process.Signal(syscall.SIGTERM)
+		}
 	}()
-	if ready(); p.nats != "" {
-		ctx, over := p.whileItRuns()
-		_ = s.singly(ctx, p.nats, scenario(4))
-		over()
-		_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	}
-	<-p.exited
-	<-done
+	steps = l.steps(p, func(n int) { at(p, n) })
 	l.log()
 	return steps
 }
