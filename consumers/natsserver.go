@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"path/filepath"
 	"strconv"
@@ -23,6 +24,8 @@ type ServerConfig struct {
 	// SyncInterval is how long a message that JetStream has acknowledged may stay
 	// out of reach of a power cut; 0: it is on disk before it is acknowledged.
 	SyncInterval time.Duration
+
+	Log *slog.Logger // optional: the server's warnings and errors
 
 	TLS *tls.Config // optional: with it nobody is let in without
 
@@ -96,12 +99,31 @@ func StartServer(c ServerConfig) (*server.Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("embedded NATS server: %w", err)
 	}
+	if c.Log != nil {
+		s.SetLoggerV2(natsLog{c.Log}, false, false, false)
+	}
 	s.Start()
 	if !s.ReadyForConnections(10 * time.Second) {
 		s.Shutdown()
 		return nil, fmt.Errorf("embedded NATS server: not listening on %s after 10 s", c.Listen)
 	}
 	return s, nil
+}
+
+// natsLog passes on what the server has to say that somebody should look at.
+type natsLog struct{ log *slog.Logger }
+
+func (l natsLog) Noticef(string, ...any) {}
+func (l natsLog) Debugf(string, ...any)  {}
+func (l natsLog) Tracef(string, ...any)  {}
+func (l natsLog) Warnf(format string, v ...any) {
+	l.log.Warn("NATS server", "says", fmt.Sprintf(format, v...))
+}
+func (l natsLog) Errorf(format string, v ...any) {
+	l.log.Error("NATS server", "says", fmt.Sprintf(format, v...))
+}
+func (l natsLog) Fatalf(format string, v ...any) {
+	l.log.Error("NATS server", "says", fmt.Sprintf(format, v...))
 }
 
 // free asks at once what the server would find out without saying why.

@@ -144,7 +144,7 @@ func forget(ctx context.Context, js natsjs.JetStream, subscriber *jetstream.Subs
 // acknowledges it then, and an error makes NATS send it again.
 func (in *Intake) handle(msg *message.Message) error {
 	subject := jetstream.Subject(msg)
-	if Announcement(subject, msg.Payload) {
+	if probed(subject, msg.Payload) || Announcement(subject, msg.Payload) {
 		return nil
 	}
 	// Stopping waits for what is in the committer's hands: a record booked but not

@@ -124,7 +124,7 @@ func (s serveAccess) read(config *EngineConfig) error {
 // the engine itself.
 func (c EngineConfig) server(engineKey string) consumers.ServerConfig {
 	return consumers.ServerConfig{
-		Dir: c.Dir, Listen: c.NATSListen, SyncInterval: c.NATSSync, TLS: c.TLS,
+		Dir: c.Dir, Listen: c.NATSListen, SyncInterval: c.NATSSync, TLS: c.TLS, Log: c.Log,
 		Access: c.Access, API: consumers.API{Prefix: api.Prefix, Reads: api.ReadSubjects()}, EngineKey: engineKey,
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill"
@@ -63,7 +64,8 @@ type Engine struct {
 	mirror *mirroring // nil without one
 	work   *errgroup.Group
 	cancel context.CancelFunc
-	stops  []func() error // in the order of starting
+	stuck  atomic.Pointer[error] // why NATS stores nothing
+	stops  []func() error        // in the order of starting
 }
 
 // quieter turns Watermill's level info, which tells of every start and stop, into debug.
@@ -133,6 +135,7 @@ func (e *Engine) start(ctx context.Context) error {
 	})
 	e.work.Go(func() error { return e.intake.TakeUp(ctx) })
 	e.work.Go(func() error { return e.announce(ctx) })
+	e.work.Go(func() error { return e.probe(ctx, consumers.NewProber(js)) })
 	e.work.Go(func() error { return e.publishAnchors(ctx) })
 	e.work.Go(func() error {
 		select {
@@ -230,12 +233,45 @@ func (e *Engine) healthy(js natsjs.JetStream) error {
 		return fmt.Errorf("the book takes no more: %w", e.Book.Err())
 	default:
 	}
+	if err := e.stuck.Load(); err != nil {
+		return *err
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	if _, err := js.Stream(ctx, consumers.StreamName); err != nil {
 		return fmt.Errorf("NATS: %w", err)
 	}
 	return nil
+}
+
+// probeEvery is how often the stream is asked whether it still stores.
+const probeEvery = 10 * time.Second
+
+// probe ends the engine when its NATS server stores no more: only a start anew
+// helps. A server of its own is somebody else's to start; until then the engine
+// is not healthy.
+func (e *Engine) probe(ctx context.Context, prober *consumers.Prober) error {
+	ticker := time.NewTicker(probeEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		if !e.Conn.IsConnected() {
+			continue // there is nobody to ask
+		}
+		err := prober.Probe(ctx)
+		if err != nil && e.server != nil && ctx.Err() == nil {
+			return err
+		}
+		if err == nil {
+			e.stuck.Store(nil)
+		} else if e.stuck.Swap(&err) == nil {
+			e.config.Log.Error("nothing is taken in", "error", err)
+		}
+	}
 }
 
 // announceEvery is how often thresholds are looked at: soon enough for people,

@@ -33,6 +33,7 @@ func TestRealFaults(t *testing.T) {
 			"errors":       (*realFaults).errors,
 			"kill points":  (*realFaults).killPoints,
 			"slow disk":    (*realFaults).slowDisk,
+			"stuck stream": (*realFaults).stuckStream,
 			"disk full":    (*realFaults).diskFull,
 			"power points": (*realFaults).powerPoints,
 			"power cuts":   (*realFaults).powerCuts,

@@ -369,3 +369,25 @@ func (r *realFaults) slowDisk(t *testing.T) {
 	r.add("kills", 1)
 	r.audit(t, s, dir, s.told())
 }
+
+// stuckStream fails a write of the stream while nobody publishes: the NATS server
+// never stores a message again, and the engine has to end for one to start that does.
+func (r *realFaults) stuckStream(t *testing.T) {
+	dir := t.TempDir()
+	var blocks []string
+	for n := range 8 { // a message that is booked leaves its block empty, and the next gets a new one
+		blocks = append(blocks, filepath.Join(filepath.Dir(streamFiles(dir)[0]), fmt.Sprintf("%d.blk", n+2)))
+	}
+	l := newTracing(blocks, "write,pwrite64,fsync,fdatasync:error=EIO:when=2")
+	p, ready := launch(t, dir, l.arrange(t))
+	ready()
+	select {
+	case <-p.exited:
+	case <-time.After(5 * time.Minute):
+		t.Fatal("the engine goes on although NATS stores nothing")
+	}
+	if says := p.stderr.String(); !strings.Contains(says, "tollbook: NATS stores no messages any more") || p.err == nil {
+		t.Errorf("the engine ended with %v, and said\n%s", p.err, says)
+	}
+	r.add("stuck streams", min(1, l.hits()))
+}

@@ -49,7 +49,11 @@ func (c *serveCmd) Run(ctx context.Context, std Streams) error {
 	if err == nil {
 		fmt.Fprintln(std.Out, "stopping")
 	}
-	return errors.Join(err, engine.Stop())
+	err = errors.Join(err, engine.Stop())
+	if err == nil {
+		err = engine.Book.Err() // the last append may have failed while it stopped
+	}
+	return err
 }
 
 func orNone(s string) string {
