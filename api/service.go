@@ -25,9 +25,6 @@ import (
 // message, and documents of many small pools shrink twentyfold.
 const gzipFrom = 64 << 10
 
-// answerHeaders is more than the headers of an answer take, in bytes.
-const answerHeaders = 256
-
 // inFlight is how many requests are worked on at once; further ones wait in NATS.
 const inFlight = 64
 
@@ -124,42 +121,44 @@ func (s *Service) Start(ctx context.Context, nc *nats.Conn, version string) (sto
 // wrong is an error of the request, not of the engine.
 type wrong struct{ error }
 
+// answer works on a request and answers it. It uses the connection and not the
+// methods of r, whose fields the library reads at the same time.
 func (s *Service) answer(ctx context.Context, nc *nats.Conn, r micro.Request, handle func(context.Context, micro.Request) (any, error)) {
 	if !awaited(r.Reply()) {
-		s.Log.Warn("request refused: its reply subject must be an inbox (_INBOX.… or _INBOX_<user>.…)", "subject", r.Subject(), "reply", r.Reply())
+		s.Log.Warn("request refused: its reply subject must be an inbox (_INBOX.… or _INBOX_<user>.…)",
+			"subject", domain.MaskNumbers(r.Subject()), "reply", domain.MaskNumbers(r.Reply()))
 		return
 	}
+	m := &nats.Msg{Subject: r.Reply()}
 	v, err := handle(ctx, r)
+	if err == nil {
+		m.Header = nats.Header{"Content-Type": {"application/json"}}
+		m.Data, err = json.Marshal(v)
+	}
+	size := len(m.Data)
+	if size > gzipFrom {
+		m.Header.Set("Content-Encoding", "gzip")
+		m.Data = compress(m.Data)
+	}
 	if err != nil {
 		code := "503"
 		if _, ok := err.(wrong); ok {
 			code = "400"
 		}
-		if err := r.Error(code, err.Error(), nil); err != nil {
-			s.Log.Warn("answer not sent", "subject", r.Subject(), "error", err)
-		}
-		return
+		m = refusal(r, code, err.Error())
 	}
-	data, err := json.Marshal(v)
-	if err != nil {
-		s.Log.Error("answer not made", "subject", r.Subject(), "error", err)
-		_ = r.Error("503", err.Error(), nil)
-		return
-	}
-	headers := micro.Headers{"Content-Type": {"application/json"}}
-	if len(data) > gzipFrom {
-		headers["Content-Encoding"] = []string{"gzip"}
-		data = compress(data)
-	}
-	// Asked before, as micro's error does not say which it is.
-	if int64(len(data)+answerHeaders) <= nc.MaxPayload() {
-		err = r.Respond(data, micro.WithHeaders(headers))
-	} else {
-		err = r.Error("413", fmt.Sprintf("the answer has %d bytes, more than a message on this NATS: ask with --data DIR on the engine's machine, or raise max_payload", len(data)), nil)
+	err = nc.PublishMsg(m)
+	if errors.Is(err, nats.ErrMaxPayload) {
+		err = nc.PublishMsg(refusal(r, "413", fmt.Sprintf("the answer has %d bytes, more than a message on this NATS: ask with --data DIR on the engine's machine, or raise max_payload", len(m.Data))))
 	}
 	if err != nil {
-		s.Log.Warn("answer not sent", "subject", r.Subject(), "bytes", len(data), "error", err)
+		s.Log.Warn("answer not sent", "subject", domain.MaskNumbers(r.Subject()), "bytes", size, "error", err)
 	}
+}
+
+// refusal is an answer that is none.
+func refusal(r micro.Request, code, line string) *nats.Msg {
+	return &nats.Msg{Subject: r.Reply(), Header: nats.Header{micro.ErrorCodeHeader: {code}, micro.ErrorHeader: {line}}}
 }
 
 func compress(data []byte) []byte {

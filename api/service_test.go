@@ -30,6 +30,7 @@ type rig struct {
 	nc     *nats.Conn
 	client *api.Client
 	book   *eventstore.Book
+	ctx    context.Context // for patience
 }
 
 // newRig starts a service on a NATS server whose messages have at most so many bytes.
@@ -67,7 +68,9 @@ func newRig(t *testing.T, maxPayload int32) *rig {
 	}
 	t.Cleanup(func() { _ = stop() })
 	nc := dial()
-	return &rig{t: t, nc: nc, client: api.NewClient(nc), book: book}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return &rig{t: t, nc: nc, client: api.NewClient(nc), book: book, ctx: ctx}
 }
 
 // call is an event of a call, as JSON.
@@ -96,11 +99,11 @@ func (r *rig) publish(m *nats.Msg) api.Receipt {
 func TestAnswerTooLong(t *testing.T) {
 	r := newRig(t, 4096)
 	for i := range 100 {
-		if _, err := r.client.Publish(t.Context(), "tollbook.-.events", call(fmt.Sprint("tenant-", i), "x")); err != nil {
+		if _, err := r.client.Publish(r.ctx, "tollbook.-.events", call(fmt.Sprint("tenant-", i), "x")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	status, err := r.client.Status(t.Context())
+	status, err := r.client.Status(r.ctx)
 	if err == nil {
 		t.Fatalf("%d tenants are told in 4 KiB", len(status.Tenants))
 	}
@@ -112,7 +115,7 @@ func TestAnswerTooLong(t *testing.T) {
 	if errors.Is(err, api.ErrStopping) || strings.Contains(err.Error(), "\n") {
 		t.Errorf("not one line of a refusal: %q", err)
 	}
-	invoice, err := r.client.Invoice(t.Context(), api.MonthRequest{Tenant: "tenant-7", Month: "2026-10"})
+	invoice, err := r.client.Invoice(r.ctx, api.MonthRequest{Tenant: "tenant-7", Month: "2026-10"})
 	if err != nil || invoice.Tenant != "tenant-7" {
 		t.Errorf("afterwards: %+v, %v", invoice, err)
 	}
@@ -158,17 +161,17 @@ func TestRequestLimits(t *testing.T) {
 	r := newRig(t, consumers.MaxPayload)
 	longest := call("contoso", "longest")
 	longest = append(longest, strings.Repeat(" ", consumers.MaxPayload-len(longest))...)
-	if got, err := r.client.Publish(t.Context(), "tollbook.contoso.call.completed", longest); err != nil || got.Booked != 1 {
+	if got, err := r.client.Publish(r.ctx, "tollbook.contoso.call.completed", longest); err != nil || got.Booked != 1 {
 		t.Errorf("the longest: %+v, %v", got, err)
 	}
-	if _, err := r.client.Publish(t.Context(), "tollbook.contoso.call.completed", append(longest, ' ')); !errors.Is(err, nats.ErrMaxPayload) {
+	if _, err := r.client.Publish(r.ctx, "tollbook.contoso.call.completed", append(longest, ' ')); !errors.Is(err, nats.ErrMaxPayload) {
 		t.Errorf("one byte more: %v", err)
 	}
 	many := strings.Repeat("{}\n", cloudevents.MaxEventsPerMessage)
-	if got, err := r.client.Publish(t.Context(), "tollbook.contoso.events", []byte(many)); err != nil || got.Received != cloudevents.MaxEventsPerMessage || got.Suspended != 1 {
+	if got, err := r.client.Publish(r.ctx, "tollbook.contoso.events", []byte(many)); err != nil || got.Received != cloudevents.MaxEventsPerMessage || got.Suspended != 1 {
 		t.Errorf("as many records as may be: %d received, %d suspended, %v", got.Received, got.Suspended, err)
 	}
-	if got, err := r.client.Publish(t.Context(), "tollbook.contoso.events", []byte(many+"{}")); err != nil || got.Received != 1 || got.Suspended != 1 {
+	if got, err := r.client.Publish(r.ctx, "tollbook.contoso.events", []byte(many+"{}")); err != nil || got.Received != 1 || got.Suspended != 1 {
 		t.Errorf("one more: %+v, %v", got, err)
 	}
 }

@@ -80,7 +80,7 @@ func (in *Intake) Recycle(ctx context.Context, positions []uint64, r Resolution)
 			return Outcome{Reason: refused.Reason, Detail: refused.Detail}
 		}
 		if position, same, known := turn.Look(&event); known && !same {
-			return Outcome{Reason: eventstore.ReasonConflict, Detail: fmt.Sprintf("source %s id %s is booked at position %d with other content", event.Source, event.ID, position)}
+			return Outcome{Reason: eventstore.ReasonConflict, Detail: fmt.Sprintf("source %s id %s is booked at position %d with other content", event.Source, domain.MaskNumbers(event.ID), position)}
 		}
 		o := Outcome{Status: OutcomeBooked, Tenant: event.Tenant, Source: event.Source, ID: event.ID}
 		if r.DryRun {
@@ -142,6 +142,15 @@ func (in *Intake) note(suspended *domain.Event, data domain.Data) domain.Event {
 		Tenant: suspended.Tenant, Source: eventstore.SuspenseSource, ID: "resolved/" + suspended.ID,
 		Time: in.clock(), Data: data,
 	}
+}
+
+// resolved reports whether a record is in suspense no more. Version 0.1.0 named
+// the notes of what it took up by itself recycled/.
+func (in *Intake) resolved(turn *eventstore.Turn, suspended *domain.Event) bool {
+	note := in.note(suspended, nil)
+	before := note
+	before.ID = "recycled/" + suspended.ID
+	return turn.Known(&note) || turn.Known(&before)
 }
 
 // resolve decides about records in turns of the book. What decide leaves without
@@ -216,7 +225,7 @@ func (in *Intake) resolve(ctx context.Context, positions []uint64, r Resolution,
 func (in *Intake) decide(turn *eventstore.Turn, s suspendedAt, decide func(*eventstore.Turn, *domain.Event, *domain.Suspended) Outcome) Outcome {
 	o := Outcome{Reason: ReasonPosition, Detail: s.why}
 	if s.data != nil {
-		if note := in.note(&s.event, nil); turn.Known(&note) {
+		if in.resolved(turn, &s.event) {
 			o = Outcome{Reason: ReasonResolved, Detail: "it was recycled or written off before"}
 		} else {
 			o = decide(turn, &s.event, s.data)
@@ -234,6 +243,8 @@ func (r *Resolution) check() error {
 	switch {
 	case r.By == "" || len(r.By) > domain.MaxNameBytes:
 		return fmt.Errorf("by %.40q: must say who decides, in at most %d bytes", r.By, domain.MaxNameBytes)
+	case r.Reason != "" && strings.TrimSpace(r.Reason) == "":
+		return errors.New("why: says nothing")
 	case len(r.Reason) > domain.MaxReasonBytes:
 		return fmt.Errorf("why: must have at most %d bytes, this one has %d", domain.MaxReasonBytes, len(r.Reason))
 	case strings.ContainsFunc(r.By+r.Reason, unicode.IsControl):

@@ -2,6 +2,7 @@ package consumers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -37,7 +38,8 @@ func (p *Prober) Probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	_, err := p.js.Publish(ctx, probeSubject, nil)
-	if err == nil {
+	var refused *natsjs.APIError
+	if err == nil || errors.As(err, &refused) { // a full stream that says so is alive
 		p.bad = 0
 		return nil
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/ThreeDotsLabs/watermill/message/router/middleware"
+	"github.com/go-json-experiment/json"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"tollbook/consumers/jetstream"
@@ -78,6 +79,21 @@ func EnsureStream(ctx context.Context, js natsjs.JetStream) error {
 // with a NATS server that was restarted or killed. While a message is being booked,
 // however long that takes, it is extended.
 const ackWait = 5 * time.Second
+
+// Strict reports whether the server refuses requests of its API that say what it
+// does not know. One that does not takes an acknowledgement, which a sender may
+// direct to any subject, for a request to purge the stream.
+func Strict(ctx context.Context, js natsjs.JetStream) (bool, error) {
+	answer, err := js.Conn().RequestWithContext(ctx, "$JS.API.STREAM.INFO."+StreamName, []byte(`{"no_such_field":true}`))
+	if err != nil {
+		return false, fmt.Errorf("stream %s on NATS: %w", StreamName, err)
+	}
+	var said struct {
+		Error *natsjs.APIError `json:"error"`
+	}
+	err = json.Unmarshal(answer.Data, &said)
+	return said.Error != nil, err
+}
 
 // settleTimeout is how long stopping waits for messages that are being booked.
 const settleTimeout = 10 * time.Second

@@ -20,6 +20,11 @@ func (b *Book) commitLoop() {
 	for {
 		waiting = waiting[:0]
 		select {
+		case <-b.closing: // first: who waits when Close comes is not begun
+			return
+		default:
+		}
+		select {
 		case s := <-b.queue:
 			waiting = append(waiting, s)
 		case <-b.closing:
@@ -140,7 +145,7 @@ func (p *pending) decide(r *Record, key identity, leaf merkle.Hash, size int) Re
 		raw = cloudevents.Append(nil, &r.Event)
 	}
 	detail := fmt.Sprintf("source %s id %s is booked at position %d with other content (digest %x, this one %x): a correction needs tollbook.call.corrected.v1 or an id of its own",
-		r.Event.Source, r.Event.ID, known.position, known.digest, leaf[:16])
+		r.Event.Source, domain.MaskNumbers(r.Event.ID), known.position, known.digest, leaf[:16])
 	again := Record{Event: Suspend(r.Event.Tenant, r.Subject, raw, ReasonConflict, detail, p.book.clock())}
 	canonical := cloudevents.Append(nil, &again.Event)
 	return p.decide(&again, identityOf(&again.Event), merkle.Leaf(canonical), len(canonical))

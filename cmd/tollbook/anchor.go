@@ -142,20 +142,23 @@ func (e *Engine) publishAnchors(ctx context.Context) error {
 	ticker := time.NewTicker(anchorEvery)
 	defer ticker.Stop()
 	var told eventstore.Head
-	for more := true; more; {
+	for more := true; ; {
 		if head := e.Book.Head(); head != told {
 			told = head
 			if err := e.publishAnchor(ctx); err != nil {
 				e.config.Log.Warn("signed anchor not published", "position", head.Events, "error", err)
 			}
 		}
+		if !more {
+			return nil
+		}
 		select {
 		case <-ctx.Done():
 			more = false
+			ctx = context.WithoutCancel(ctx)
 		case <-ticker.C:
 		}
 	}
-	return nil
 }
 
 func (e *Engine) publishAnchor(ctx context.Context) error {

@@ -74,6 +74,9 @@ func (m *mirroring) start(ctx context.Context, book *eventstore.Book) error {
 	if err != nil {
 		return fmt.Errorf("--mirror: %w", err)
 	}
+	if mirror.Head().Block == 0 && book.Head().Block > 0 {
+		m.log.Warn("the mirror is empty and begins anew: is its disk mounted?", "dir", m.dir)
+	}
 	m.book, m.mirror, m.block = book, mirror, mirror.Head().Block
 	if err := mirror.Compare(ctx, m.source()); err != nil {
 		_ = mirror.Close()
@@ -98,6 +101,9 @@ func (m *mirroring) run(ctx context.Context) {
 	var wait time.Duration // until the next try; 0: it works
 	for {
 		err := m.catchUp(ctx)
+		if err == nil && !exists(eventstore.PublicKeyPath(m.dir)) {
+			err = mergeKeys(eventstore.PublicKeyPath(m.data), eventstore.PublicKeyPath(m.dir))
+		}
 		if ctx.Err() != nil {
 			return
 		}

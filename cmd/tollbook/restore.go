@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"tollbook/domain"
 	"tollbook/eventstore"
 	"tollbook/eventstore/sqlite"
@@ -273,8 +275,9 @@ func (c *restoreCmd) savedHead() (eventstore.Head, error) {
 // have and the copy has not; "" where that is nothing.
 func (c *restoreCmd) lost(ctx context.Context, mirror *eventstore.Mirror) string {
 	var old eventstore.Head
+	known := !exists(eventstore.AnchorPath(c.Data)) && !exists(eventstore.LogPath(c.Data))
 	if anchor, err := eventstore.ReadAnchor(eventstore.AnchorPath(c.Data)); err == nil {
-		old = anchor.Head
+		old, known = anchor.Head, true
 	}
 	to := mirror.Head()
 	another := ""
@@ -287,8 +290,11 @@ func (c *restoreCmd) lost(ctx context.Context, mirror *eventstore.Mirror) string
 	// Damage is what a restore is for: of such a log the anchor alone counts.
 	if log, err := sqlite.OpenReadOnly(eventstore.LogPath(c.Data)); err == nil && eventstore.CheckRestored(c.Data) == nil {
 		end, _ := log.Head(ctx)
-		if head, ok, err := eventstore.HeadAt(ctx, log.Read, end); ok && err == nil && head.Block > old.Block {
-			old = head
+		if head, ok, err := eventstore.HeadAt(ctx, log.Read, end); ok && err == nil {
+			known = true
+			if head.Block > old.Block {
+				old = head
+			}
 		}
 		if head, ok, err := eventstore.HeadAt(ctx, log.Read, min(end, to.Block)); ok && err == nil {
 			differs(head)
@@ -296,6 +302,8 @@ func (c *restoreCmd) lost(ctx context.Context, mirror *eventstore.Mirror) string
 		_ = log.Close()
 	}
 	switch {
+	case !known:
+		return fmt.Sprintf("neither the anchor nor the log of %s can be read, so nobody knows how much further its book went than the backup (position %d)", c.Data, to.Events)
 	case another != "":
 		return fmt.Sprintf("%s, and the backup has not the %d events of that one", another, old.Events)
 	case old.Block > to.Block:
@@ -343,7 +351,8 @@ func exists(path string) bool {
 }
 
 // mergeKeys adds the public keys of a file to those of another, of which the
-// first belongs to the private key beside it. Either may be missing.
+// first belongs to the private key beside it. Either may be missing, and what is
+// no key is left out.
 func mergeKeys(from, to string) error {
 	theirs, err := os.ReadFile(from)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -358,7 +367,7 @@ func mergeKeys(from, to string) error {
 	}
 	keys := strings.Fields(string(ours))
 	for _, key := range strings.Fields(string(theirs)) {
-		if !slices.Contains(keys, key) {
+		if _, err := note.NewVerifier(key); err == nil && !slices.Contains(keys, key) {
 			keys = append(keys, key)
 		}
 	}

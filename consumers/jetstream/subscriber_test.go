@@ -396,6 +396,11 @@ func TestServerRestart(t *testing.T) {
 	t.Cleanup(func() { stopServer(srv) })
 	publish(t, connect(t, srv), 1000, 1000)
 	collect(2000)
+	go func() { // acks that were lost with the server have their messages delivered again
+		for msg := range messages {
+			msg.Ack()
+		}
+	}()
 	wantAllAcked(t, js)
 }
 
