@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -195,7 +196,8 @@ func TestBackupOfNothing(t *testing.T) {
 // TestTar: a tar has the book, its anchor and the public key, and nothing else.
 func TestTar(t *testing.T) {
 	dir := aBook(t, "a", 3)
-	for name, text := range map[string]string{"public-key": "a-public-key\n", "signing-key": "SECRET\n", "other": "other\n"} {
+	theirs, ours := newPublicKey(t)+"\n", newPublicKey(t)+"\n"
+	for name, text := range map[string]string{"public-key": theirs + "not a key\n", "signing-key": "SECRET\n", "other": "other\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -222,7 +224,7 @@ func TestTar(t *testing.T) {
 		}
 		listing = append(listing, fmt.Sprintf("%s %c %o %d:%d %s bytes", h.Name, h.Typeflag, h.Mode, h.Uid, h.Gid, size))
 	}
-	want := []string{"anchor 0 644 0:0 512 bytes", "public-key 0 644 0:0 13 bytes", "book.db 0 644 0:0 some bytes"}
+	want := []string{"anchor 0 644 0:0 512 bytes", "public-key 0 644 0:0 " + fmt.Sprint(len(theirs)) + " bytes", "book.db 0 644 0:0 some bytes"}
 	if diff := cmp.Diff(want, listing); diff != "" {
 		t.Error(diff)
 	}
@@ -233,14 +235,14 @@ func TestTar(t *testing.T) {
 		t.Errorf("left behind: %v, %v", names, err)
 	}
 	restored := t.TempDir()
-	for _, there := range []string{"", "another-key\n"} { // the first is that of the signing key there
+	for _, there := range []string{"", ours} { // the first is that of the signing key there
 		if there != "" {
 			if err := os.WriteFile(filepath.Join(restored, "public-key"), []byte(there), 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}
 		done(t, "restore", "--data", restored, "--from", path)
-		if data, err := os.ReadFile(filepath.Join(restored, "public-key")); err != nil || string(data) != there+"a-public-key\n" {
+		if data, err := os.ReadFile(filepath.Join(restored, "public-key")); err != nil || string(data) != there+theirs {
 			t.Errorf("%q, %v", data, err)
 		}
 	}
@@ -305,4 +307,14 @@ func TestBackupRefuses(t *testing.T) {
 	if names, err := os.ReadDir(filepath.Dir(to)); err != nil || slices.ContainsFunc(names, func(e fs.DirEntry) bool { return e.Name() != "copy" }) {
 		t.Errorf("left behind: %v, %v", names, err)
 	}
+}
+
+// newPublicKey is that of a new directory.
+func newPublicKey(t *testing.T) string {
+	t.Helper()
+	key, _, err := eventstore.OpenSigningKey(t.TempDir(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key.Public()
 }

@@ -128,10 +128,14 @@ func (e *Engine) start(ctx context.Context) error {
 	if err := consumers.EnsureStream(ctx, js); err != nil {
 		return err
 	}
-	if strict, err := consumers.Strict(ctx, js); err != nil {
-		return err
-	} else if !strict {
-		c.Log.Warn("this NATS server is not strict: whoever may publish to the stream may also purge it; remove 'strict: false' from its jetstream block", "nats", e.NATSAddress)
+	if c.NATSURL != "" { // the embedded one is, and would log what it refuses
+		strict, err := consumers.Strict(ctx, js)
+		if err != nil {
+			return err
+		}
+		if !strict {
+			c.Log.Warn("this NATS server is not strict: whoever may publish to the stream may also purge it; remove 'strict: false' from its jetstream block", "nats", e.NATSAddress)
+		}
 	}
 	ctx, e.cancel = context.WithCancel(ctx)
 	e.work, ctx = errgroup.WithContext(ctx)
