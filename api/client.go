@@ -36,6 +36,8 @@ func (c *Client) ask(ctx context.Context, subject string, payload []byte, answer
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
 		return ErrNoEngine
+	case err != nil && errors.Is(c.nc.LastError(), nats.ErrPermissionViolation):
+		return fmt.Errorf("this NATS user may not publish to %s%s: log in as one that may (--nats-user); a switch publishes with its own --tenant and --switch", Prefix, subject)
 	case err != nil:
 		return fmt.Errorf("asking the engine (%s): %w", subject, err)
 	}
