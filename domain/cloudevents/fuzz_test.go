@@ -59,6 +59,7 @@ func FuzzSplit(f *testing.F) {
 	}
 	f.Add([]byte("[" + strings.Join(events, ",") + "]"))
 	f.Add([]byte("\ufeff" + strings.Join(events, "\r\n")))
+	f.Add([]byte("[]"))
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		if bytes.Count(payload, []byte("\n"))+bytes.Count(payload, []byte(",")) >= cloudevents.MaxEventsPerMessage {
 			return
@@ -92,7 +93,7 @@ func FuzzSplit(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if left := strings.Trim(string(rest), " \t\r\n]"); left != "" {
+		if left := strings.Trim(string(rest), " \t\r\n[]"); left != "" {
 			t.Fatalf("%q was passed over", left)
 		}
 	})
