@@ -20,8 +20,9 @@ type account struct {
 	kinds    interned
 	families []Family // by kind
 
-	months  map[Month]*month
-	bounds  bool // the months' boundaries are as the configurations have them
+	months map[Month]*month
+	bounds bool // the months' boundaries are as the configurations have them
+	closings
 	amended map[Ref]*amendment
 	search  bool // some amendment is new: its call may be among those here
 }
@@ -91,6 +92,10 @@ func (a *account) add(e *Event) {
 	case *Deck:
 		a.own.addDeck(data)
 		a.revision++
+	case *MonthClosed:
+		a.close(data)
+	case *ExceptionWaived:
+		a.waive(data)
 	case *TenantConfig:
 		a.configs.add(stamp{int64(data.EffectiveFrom), e.Time, e.Source, e.ID}, data)
 		a.revision++

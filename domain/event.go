@@ -42,6 +42,8 @@ const (
 	TypeRecycled         Type = "tollbook.record.recycled.v1"
 	TypeWrittenOff       Type = "tollbook.record.written-off.v1"
 	TypeGapWaived        Type = "tollbook.gap.waived.v1"
+	TypeMonthClosed      Type = "tollbook.month.closed.v1"
+	TypeExceptionWaived  Type = "tollbook.exception.waived.v1"
 	TypeThresholdReached Type = "tollbook.pool.threshold.v1" // published on NATS only, never booked
 )
 
@@ -334,26 +336,49 @@ type GapWaived struct {
 	Reason   string
 }
 
+// MonthClosed says that a month's document was issued (R12).
+type MonthClosed struct {
+	Month    Month
+	Number   string // of the document, such as 2026-0010
+	Position uint64 // the document knows the events up to it
+	Head     string // the hash of the block that holds that position, as documents print it
+	Digest   string // of Document, as documents print hashes
+	Document []byte // RFC 8785 JSON
+	By       string
+}
+
+// ExceptionWaived says that exceptions of a month no longer keep it open: so many
+// of one reason as there were (R10).
+type ExceptionWaived struct {
+	Month     Month
+	Exception string // its reason
+	Count     int64
+	By        string
+	Reason    string
+}
+
 // Type returns the CloudEvents type of the content.
-func (*Call) Type() Type         { return TypeCall }
-func (*Correction) Type() Type   { return TypeCorrection }
-func (*Void) Type() Type         { return TypeVoid }
-func (*Assignment) Type() Type   { return TypeAssignment }
-func (*Removal) Type() Type      { return TypeRemoval }
-func (*Plan) Type() Type         { return TypePlan }
-func (*Deck) Type() Type         { return TypeDeck }
-func (*TenantConfig) Type() Type { return TypeTenantConfig }
-func (*SwitchConfig) Type() Type { return TypeSwitchConfig }
-func (*Suspended) Type() Type    { return TypeSuspended }
-func (*Recycled) Type() Type     { return TypeRecycled }
-func (*WrittenOff) Type() Type   { return TypeWrittenOff }
-func (*GapWaived) Type() Type    { return TypeGapWaived }
+func (*Call) Type() Type            { return TypeCall }
+func (*Correction) Type() Type      { return TypeCorrection }
+func (*Void) Type() Type            { return TypeVoid }
+func (*Assignment) Type() Type      { return TypeAssignment }
+func (*Removal) Type() Type         { return TypeRemoval }
+func (*Plan) Type() Type            { return TypePlan }
+func (*Deck) Type() Type            { return TypeDeck }
+func (*TenantConfig) Type() Type    { return TypeTenantConfig }
+func (*SwitchConfig) Type() Type    { return TypeSwitchConfig }
+func (*Suspended) Type() Type       { return TypeSuspended }
+func (*Recycled) Type() Type        { return TypeRecycled }
+func (*WrittenOff) Type() Type      { return TypeWrittenOff }
+func (*GapWaived) Type() Type       { return TypeGapWaived }
+func (*MonthClosed) Type() Type     { return TypeMonthClosed }
+func (*ExceptionWaived) Type() Type { return TypeExceptionWaived }
 
 // Own reports whether only the engine itself writes events of this type. They
 // are facts about records, not records that somebody sent.
 func (t Type) Own() bool {
 	switch t {
-	case TypeSuspended, TypeRecycled, TypeWrittenOff, TypeGapWaived, TypeThresholdReached:
+	case TypeSuspended, TypeRecycled, TypeWrittenOff, TypeGapWaived, TypeMonthClosed, TypeExceptionWaived, TypeThresholdReached:
 		return true
 	}
 	return false

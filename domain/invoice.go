@@ -70,10 +70,12 @@ func (b bills) invoices(m *month) []Invoice {
 			all = append(all, *invoice)
 		}
 	}
-	slices.SortFunc(all, func(a, b Invoice) int {
-		return cmp.Or(cmp.Compare(a.Country, b.Country), cmp.Compare(a.Plan, b.Plan), cmp.Compare(a.Currency, b.Currency))
-	})
+	slices.SortFunc(all, compareInvoices)
 	return all
+}
+
+func compareInvoices(a, b Invoice) int {
+	return cmp.Or(cmp.Compare(a.Country, b.Country), cmp.Compare(a.Plan, b.Plan), cmp.Compare(a.Currency, b.Currency))
 }
 
 func compareLines(a, b InvoiceLine) int {

@@ -30,6 +30,9 @@ type month struct {
 	unlicensed cell
 	unrated    cell
 	ungranted  int64
+	changes    uint64              // of anything derived
+	billing    map[billedLine]cell // as of billedAt; nil: not made
+	billedAt   uint64
 }
 
 // A call as a month keeps it: fixed size and without pointers.
@@ -177,6 +180,7 @@ func (m *month) refresh() {
 }
 
 func (m *month) rebuild() {
+	m.changes++
 	m.stale = map[uint32]struct{}{}
 	m.pools = map[poolKey]*pool{}
 	m.licences = map[uint32]*userLicences{}
@@ -196,6 +200,7 @@ func (m *month) rebuild() {
 
 // takeLicences adds a user's licences of the month to its pools (R3 to R5).
 func (m *month) takeLicences(user uint32) {
+	m.changes++
 	a := m.account
 	var l *userLicences
 	for family, list := range a.licencesOf(user) {
@@ -232,6 +237,7 @@ func (m *month) takeLicences(user uint32) {
 }
 
 func (m *month) dropLicences(user uint32) {
+	m.changes++
 	l := m.licences[user]
 	if l == nil {
 		return
@@ -276,6 +282,7 @@ func (m *month) unplace(index uint32) {
 }
 
 func (m *month) count(index uint32, sign int64) {
+	m.changes++
 	c := &m.calls[index]
 	seconds := int64(c.billed)
 	switch c.class {

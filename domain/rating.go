@@ -34,7 +34,9 @@ type Invoice struct {
 	Plan     string
 	Currency Currency
 	Lines    []InvoiceLine
-	Total    Amount
+
+	Adjustments []Adjustment // of the document that carries them: by month, then as lines
+	Total       Amount       // of lines and adjustments
 }
 
 // An InvoiceLine sums the overage of the calls at one price to one destination.

@@ -1,6 +1,7 @@
 package projections
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -18,6 +19,7 @@ type Months struct {
 	touched map[monthKey]struct{} // since thresholds were last looked at
 	changed map[string]struct{}   // tenants whose terms have, and with them any month
 	levels  map[levelKey]int
+	issues  map[string][]*Issue // by tenant, in order
 }
 
 type monthKey struct {
@@ -42,7 +44,7 @@ func (i Intake) Received() uint64 { return i.Booked + i.Duplicate + i.Suspended 
 func NewMonths() *Months {
 	return &Months{
 		ledger: domain.NewLedger(), intake: map[string]*Intake{},
-		touched: map[monthKey]struct{}{}, changed: map[string]struct{}{}, levels: map[levelKey]int{},
+		touched: map[monthKey]struct{}{}, changed: map[string]struct{}{}, levels: map[levelKey]int{}, issues: map[string][]*Issue{},
 	}
 }
 
@@ -51,7 +53,11 @@ func (m *Months) Follow(u eventstore.Update) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i := range u.Events {
-		m.add(&u.Events[i])
+		e := &u.Events[i]
+		if data, ok := e.Data.(*domain.MonthClosed); ok {
+			m.close(e.Tenant, data)
+		}
+		m.add(e)
 	}
 	for _, d := range u.Duplicates {
 		m.intakeOf(d.Tenant).Duplicate += d.N
@@ -68,8 +74,6 @@ func (m *Months) add(e *domain.Event) {
 		in.Suspended--
 	case *domain.WrittenOff:
 		in.WrittenOff++
-	case *domain.GapWaived:
-		// A decision, not a record.
 	case *domain.Call:
 		in.Booked++
 		m.touch(e, data)
@@ -77,6 +81,9 @@ func (m *Months) add(e *domain.Event) {
 		in.Booked++
 		m.touch(e, &data.Call)
 	default:
+		if e.Data.Type().Own() {
+			break // a decision, not a record
+		}
 		in.Booked++
 		m.changed[e.Tenant] = struct{}{}
 	}
@@ -100,7 +107,32 @@ func (m *Months) intakeOf(tenant string) *Intake {
 func (m *Months) Statement(tenant string, month domain.Month) Statement {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return statement(m.ledger.Rating(tenant, month), m.head)
+	if i := m.issue(tenant, month); i != nil {
+		if s, err := i.Statement(); err == nil {
+			return s
+		}
+		return i.Replayed
+	}
+	return statement(m.ledger.Draft(tenant, month), m.head)
+}
+
+// close takes in that a month was closed, before the ledger does.
+func (m *Months) close(tenant string, data *domain.MonthClosed) {
+	i, err := issued(m.ledger, tenant, data, m.head)
+	if err != nil {
+		// A document of known fields always is JSON.
+		panic(fmt.Sprintf("projections: document of %s, %s: %v", tenant, data.Month, err))
+	}
+	m.issues[tenant] = append(m.issues[tenant], &i)
+}
+
+func (m *Months) issue(tenant string, month domain.Month) *Issue {
+	for i, closed := range m.ledger.Closings(tenant) {
+		if closed.Month == month && i < len(m.issues[tenant]) {
+			return m.issues[tenant][i]
+		}
+	}
+	return nil
 }
 
 // Estimate is what a call in suspense would cost, by domain.Ledger.

@@ -9,36 +9,91 @@ import (
 	"tollbook/eventstore/block"
 )
 
-// Replay makes the statement of a month from the book alone, as of position
-// until (0: the end of the book). The head it names is the block that holds that
+// Replay makes the statement of a month from the book alone. until is the
+// position as of which; 0: for a closed month the one it was closed at, for any
+// other the end of the book. A month as of the position it was closed at is the
+// issued document (R13). The head a statement names is the block that holds its
 // position. progress, if not nil, is told of every block: events and bytes so far.
 func Replay(ctx context.Context, walk eventstore.Walk, tenant string, month domain.Month, until uint64, progress func(events, bytes uint64)) (Statement, error) {
-	ledger := domain.NewLedger()
-	walk.Until = until
-	var bytes uint64
-	head, err := walk.Run(ctx, func(b *block.Block, head eventstore.Head, size int) error {
-		for i := range b.Events {
-			if until != 0 && b.First+uint64(i) > until {
-				break
-			}
-			if e := &b.Events[i]; e.Tenant == tenant || e.Tenant == domain.CatalogTenant {
-				ledger.Add(e)
-			}
+	r := replay{ledger: domain.NewLedger(), tenant: tenant, month: month, until: until}
+	if until != 0 {
+		// One event more: it may say that the month was closed there.
+		walk.Until = until + 1
+	}
+	var size uint64
+	_, err := walk.Run(ctx, func(b *block.Block, head eventstore.Head, bytes int) error {
+		if err := r.take(b, head); err != nil {
+			return err
 		}
-		bytes += uint64(size)
+		size += uint64(bytes)
 		if progress != nil {
-			progress(head.Events, bytes)
+			progress(head.Events, size)
 		}
 		return nil
 	})
 	if err != nil {
 		return Statement{}, err
 	}
-	if until > head.Events {
-		return Statement{}, fmt.Errorf("position %d is beyond the end of the book: it has %d events", until, head.Events)
+	if r.closed != nil && (until == 0 || until == r.closed.Position) {
+		return r.closed.Replayed, nil
 	}
-	if until != 0 {
-		head.Events = until
+	if until > r.head.Events {
+		return Statement{}, fmt.Errorf("position %d is beyond the end of the book: it has %d events", until, r.head.Events)
 	}
-	return statement(ledger.Rating(tenant, month), head), nil
+	return statement(r.ledger.Draft(tenant, month), r.head), nil
+}
+
+// Check makes a month's issued document again from the book alone. The error of
+// an Issue that no longer is what it was is its own, by [Issue.Check].
+func Check(ctx context.Context, walk eventstore.Walk, tenant string, month domain.Month, progress func(events, bytes uint64)) (Issue, error) {
+	r := replay{ledger: domain.NewLedger(), tenant: tenant, month: month}
+	var size uint64
+	_, err := walk.Run(ctx, func(b *block.Block, head eventstore.Head, bytes int) error {
+		size += uint64(bytes)
+		if progress != nil {
+			progress(head.Events, size)
+		}
+		return r.take(b, head)
+	})
+	if err != nil {
+		return Issue{}, err
+	}
+	if r.closed == nil {
+		return Issue{}, fmt.Errorf("month %s of %s is not closed: there is no issued document to check", month, tenant)
+	}
+	return *r.closed, nil
+}
+
+// A replay is the fold of one tenant's events.
+type replay struct {
+	ledger *domain.Ledger
+	tenant string
+	month  domain.Month
+	until  uint64
+
+	head   eventstore.Head // of the last event taken
+	closed *Issue          // the month's
+}
+
+func (r *replay) take(b *block.Block, head eventstore.Head) error {
+	for i := range b.Events {
+		e := &b.Events[i]
+		position := b.First + uint64(i)
+		if closed, ok := e.Data.(*domain.MonthClosed); ok && e.Tenant == r.tenant && closed.Month == r.month {
+			issue, err := issued(r.ledger, r.tenant, closed, r.head)
+			if err != nil {
+				return err
+			}
+			r.closed = &issue
+		}
+		if r.until != 0 && position > r.until {
+			return nil
+		}
+		if e.Tenant == r.tenant || e.Tenant == domain.CatalogTenant {
+			r.ledger.Add(e)
+		}
+		// The hash is the block's, whichever of its events was the last.
+		r.head = eventstore.Head{Block: head.Block, Hash: head.Hash, Events: position}
+	}
+	return nil
 }

@@ -21,7 +21,7 @@ type Statement struct {
 type InvoiceDocument struct {
 	Tenant     string      `json:"tenant"`
 	Month      string      `json:"month"`
-	Status     string      `json:"status"` // draft
+	Status     string      `json:"status"` // draft or issued
 	Number     *string     `json:"number"` // of an issued document
 	Position   uint64      `json:"position"`
 	Head       string      `json:"head"`
@@ -103,10 +103,14 @@ type Counts struct {
 	Outside int64 `json:"outside"`
 }
 
+func line(l domain.InvoiceLine) Line {
+	return Line{l.Deck, l.Version, l.Country, l.Name, l.RowType, l.Price.String(), l.Fee.String(), l.Calls, l.Seconds, l.Amount.String()}
+}
+
 func statement(r domain.Rating, head eventstore.Head) Statement {
 	s := Statement{
 		InvoiceDocument: InvoiceDocument{
-			Tenant: r.Tenant, Month: r.Month.String(), Status: "draft", Position: head.Events, Head: head.String(),
+			Tenant: r.Tenant, Month: r.Month.String(), Status: StatusDraft, Position: head.Events, Head: head.String(),
 			Invoices: []Invoice{}, Exceptions: []Exception{}, Counts: Counts(r.Counts),
 		},
 		Pools: []Pool{},
@@ -128,9 +132,10 @@ func statement(r domain.Rating, head eventstore.Head) Statement {
 			Lines: []Line{}, Adjustments: []Adjustment{}, Total: i.Total.String(),
 		}
 		for _, l := range i.Lines {
-			invoice.Lines = append(invoice.Lines, Line{
-				l.Deck, l.Version, l.Country, l.Name, l.RowType, l.Price.String(), l.Fee.String(), l.Calls, l.Seconds, l.Amount.String(),
-			})
+			invoice.Lines = append(invoice.Lines, line(l))
+		}
+		for _, a := range i.Adjustments {
+			invoice.Adjustments = append(invoice.Adjustments, Adjustment{a.Month.String(), line(a.InvoiceLine)})
 		}
 		s.Invoices = append(s.Invoices, invoice)
 	}

@@ -105,6 +105,24 @@ func AppendData(dst []byte, data domain.Data) []byte {
 		w.text("reason", v.Reason)
 		w.dst = appendRef(w.name("ref"), v.Ref)
 		return w.end()
+	case *domain.MonthClosed:
+		w := object{dst: dst}
+		w.text("by", v.By)
+		w.text("digest", v.Digest)
+		w.text("document", string(v.Document))
+		w.text("head", v.Head)
+		w.text("month", v.Month.String())
+		w.text("number", v.Number)
+		w.text("position", strconv.FormatUint(v.Position, 10))
+		return w.end()
+	case *domain.ExceptionWaived:
+		w := object{dst: dst}
+		w.text("by", v.By)
+		w.integer("count", v.Count)
+		w.text("exception", v.Exception)
+		w.text("month", v.Month.String())
+		w.text("reason", v.Reason)
+		return w.end()
 	case *domain.GapWaived:
 		w := object{dst: dst}
 		w.text("by", v.By)

@@ -121,8 +121,8 @@ func TestBinaryRefusals(t *testing.T) {
 }
 
 func TestDecodeDataOfUnknownType(t *testing.T) {
-	_, err := cloudevents.DecodeData("tollbook.month.closed.v1", []byte(`{}`))
-	const want = `type: "tollbook.month.closed.v1": unknown type: this version of tollbook does not take it`
+	_, err := cloudevents.DecodeData("tollbook.month.reopened.v1", []byte(`{}`))
+	const want = `type: "tollbook.month.reopened.v1": unknown type: this version of tollbook does not take it`
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}

@@ -249,6 +249,10 @@ func typeOf(b []byte) (t domain.Type, rule string) {
 		return domain.TypeWrittenOff, ""
 	case domain.TypeGapWaived:
 		return domain.TypeGapWaived, ""
+	case domain.TypeMonthClosed:
+		return domain.TypeMonthClosed, ""
+	case domain.TypeExceptionWaived:
+		return domain.TypeExceptionWaived, ""
 	case domain.TypeThresholdReached:
 		return domain.Type(b), ruleNATSOnly
 	}
@@ -310,6 +314,14 @@ func (c *cursor) data(t domain.Type) domain.Data {
 	case domain.TypeGapWaived:
 		v := new(domain.GapWaived)
 		c.gapWaived(v)
+		return v
+	case domain.TypeMonthClosed:
+		v := new(domain.MonthClosed)
+		c.monthClosed(v)
+		return v
+	case domain.TypeExceptionWaived:
+		v := new(domain.ExceptionWaived)
+		c.exceptionWaived(v)
 		return v
 	}
 	panic("cloudevents: no reader for " + string(t)) // typeOf and this list differ

@@ -58,11 +58,31 @@ var genData = rapid.OneOf(
 	data(func(t *rapid.T) *domain.WrittenOff {
 		return &domain.WrittenOff{Ref: genRef(t), By: genName.Draw(t, "by"), Reason: genReason.Draw(t, "reason")}
 	}),
+	data(func(t *rapid.T) *domain.MonthClosed {
+		return &domain.MonthClosed{
+			Month: genMonth(t), Number: genVisible.Draw(t, "number"), Position: rapid.Uint64().Draw(t, "position"),
+			Head: genHash(t), Digest: genHash(t), Document: []byte(genReason.Draw(t, "document")), By: genName.Draw(t, "by"),
+		}
+	}),
+	data(func(t *rapid.T) *domain.ExceptionWaived {
+		return &domain.ExceptionWaived{
+			Month: genMonth(t), Exception: genName.Draw(t, "exception"), Count: rapid.Int64Range(1, 1<<53).Draw(t, "count"),
+			By: genName.Draw(t, "by"), Reason: genReason.Draw(t, "reason"),
+		}
+	}),
 	data(func(t *rapid.T) *domain.GapWaived {
 		from := rapid.Uint64().Draw(t, "from")
 		return &domain.GapWaived{Source: genVisible.Draw(t, "source"), From: from, To: rapid.Uint64Min(from).Draw(t, "to"), By: genName.Draw(t, "by"), Reason: genReason.Draw(t, "reason")}
 	}),
 )
+
+func genMonth(t *rapid.T) domain.Month {
+	return domain.Month(rapid.IntRange(1678*12, 2262*12).Draw(t, "month"))
+}
+
+func genHash(t *rapid.T) string {
+	return "sha256:" + rapid.StringMatching(`[0-9a-f]{64}`).Draw(t, "hash")
+}
 
 func data[D domain.Data](draw func(t *rapid.T) D) *rapid.Generator[domain.Data] {
 	return rapid.Custom(func(t *rapid.T) domain.Data { return draw(t) })

@@ -40,17 +40,19 @@ func checkCanonical(t interface{ Fatalf(string, ...any) }, e domain.Event, canon
 func TestRoundTrip(t *testing.T) {
 	seen := map[domain.Type]int{}
 	rapid.Check(t, func(t *rapid.T) {
-		e := genEvent.Draw(t, "event")
-		seen[e.Data.Type()]++
-		canonical := cloudevents.Append(nil, &e)
-		checkCanonical(t, e, canonical)
+		// Several at once, so that a check of a hundred has every type.
+		for _, e := range rapid.SliceOfN(genEvent, 5, 5).Draw(t, "events") {
+			seen[e.Data.Type()]++
+			canonical := cloudevents.Append(nil, &e)
+			checkCanonical(t, e, canonical)
 
-		data, err := cloudevents.DecodeData(e.Data.Type(), cloudevents.AppendData(nil, e.Data))
-		if err != nil {
-			t.Fatalf("data alone: %v", err)
-		}
-		if diff := cmp.Diff(e.Data, data, sameEvent); diff != "" {
-			t.Fatalf("other data came back:\n%s", diff)
+			data, err := cloudevents.DecodeData(e.Data.Type(), cloudevents.AppendData(nil, e.Data))
+			if err != nil {
+				t.Fatalf("data alone: %v", err)
+			}
+			if diff := cmp.Diff(e.Data, data, sameEvent); diff != "" {
+				t.Fatalf("other data came back:\n%s", diff)
+			}
 		}
 	})
 	for _, want := range bookedTypes {

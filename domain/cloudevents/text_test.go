@@ -87,7 +87,7 @@ func TestCanonical(t *testing.T) {
 var bookedTypes = []domain.Type{
 	domain.TypeCall, domain.TypeCorrection, domain.TypeVoid, domain.TypeAssignment, domain.TypeRemoval, domain.TypePlan,
 	domain.TypeDeck, domain.TypeTenantConfig, domain.TypeSwitchConfig, domain.TypeSuspended, domain.TypeRecycled,
-	domain.TypeWrittenOff, domain.TypeGapWaived,
+	domain.TypeWrittenOff, domain.TypeGapWaived, domain.TypeMonthClosed, domain.TypeExceptionWaived,
 }
 
 func mustDecode(t testing.TB, text string) domain.Event {

@@ -1,0 +1,92 @@
+package projections
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/go-json-experiment/json"
+
+	"tollbook/domain"
+	"tollbook/eventstore"
+)
+
+// Statuses of a document.
+const (
+	StatusDraft  = "draft"
+	StatusIssued = "issued"
+)
+
+// An Issue is a month's document as it was issued (R12).
+type Issue struct {
+	Number   string
+	Digest   string // sha256:…
+	Position uint64 // the document knows the events up to it
+	Document []byte // RFC 8785 JSON, by the book
+
+	// What the events up to the position make now. Unless the book or the program
+	// was tampered with, its document is Document byte for byte (R13).
+	Replayed Statement
+	Bytes    []byte // the document of Replayed, canonical
+}
+
+// Check is nil when the events still make the document.
+func (i *Issue) Check() error {
+	switch {
+	case Digest(i.Document) != i.Digest:
+		return fmt.Errorf("document %s has digest %s, but the book says it was issued with %s", i.Number, Digest(i.Document), i.Digest)
+	case !bytes.Equal(i.Document, i.Bytes):
+		return fmt.Errorf("document %s is not what the events up to position %d make", i.Number, i.Position)
+	}
+	return nil
+}
+
+// Digest is the SHA-256 of a document's bytes, as documents print hashes.
+func Digest(document []byte) string {
+	sum := sha256.Sum256(document)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// Number is the number of a tenant's next document, of a month: they run without
+// holes in each year of the months.
+func Number(ledger *domain.Ledger, tenant string, month domain.Month) string {
+	n := 1
+	for _, closed := range ledger.Closings(tenant) {
+		if closed.Month/12 == month/12 {
+			n++
+		}
+	}
+	return fmt.Sprintf("%04d-%04d", month/12, n)
+}
+
+// issue makes the document that closing the month now issues. head is the
+// ledger's.
+func issue(ledger *domain.Ledger, tenant string, month domain.Month, head eventstore.Head) (Issue, error) {
+	s := statement(ledger.Draft(tenant, month), head)
+	number := Number(ledger, tenant, month)
+	s.Status, s.Number = StatusIssued, &number
+	document, err := Canonical(s.InvoiceDocument)
+	if err != nil {
+		return Issue{}, err
+	}
+	return Issue{Number: number, Digest: Digest(document), Position: head.Events, Document: document, Replayed: s, Bytes: document}, nil
+}
+
+// issued makes the Issue of a month.closed, whose ledger knows exactly the events
+// before it and head is that of the last of them.
+func issued(ledger *domain.Ledger, tenant string, data *domain.MonthClosed, head eventstore.Head) (Issue, error) {
+	i, err := issue(ledger, tenant, data.Month, head)
+	i.Number, i.Digest, i.Position, i.Document = data.Number, data.Digest, data.Position, data.Document
+	return i, err
+}
+
+// Statement is the month as it was issued: the document by the book, the pools
+// as they were then.
+func (i *Issue) Statement() (Statement, error) {
+	s := Statement{Pools: i.Replayed.Pools}
+	if err := json.Unmarshal(i.Document, &s.InvoiceDocument); err != nil {
+		return s, fmt.Errorf("document %s can't be read: %w", i.Number, err)
+	}
+	return s, nil
+}
