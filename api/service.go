@@ -37,6 +37,7 @@ type Service struct {
 	Gaps   *projections.Gaps
 	Key    *eventstore.SigningKey // signs anchors
 	Clock  func() domain.Instant  // when somebody decides
+	Closer *Closer
 	Log    *slog.Logger
 	Mirror func() MirrorStatus // nil without one
 }
@@ -61,9 +62,12 @@ func (s *Service) endpoints() []endpoint {
 		{"suspense.list", s.suspenseList},
 		{"suspense.show", s.suspenseShow},
 		{"gaps", s.gaps},
+		{"documents", s.documents},
 		{"as.*.suspense.recycle", s.suspenseRecycle},
 		{"as.*.suspense.write-off", s.suspenseWriteOff},
 		{"as.*.gaps.waive", s.gapsWaive},
+		{"as.*.exceptions.waive", s.exceptionsWaive},
+		{"as.*.close", s.close},
 	}
 }
 

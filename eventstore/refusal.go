@@ -12,14 +12,18 @@ import (
 )
 
 // Sources of the events that the engine itself writes: about records it could not
-// book, that they are suspended and what became of them then; and about gaps.
+// book, that they are suspended and what became of them then; about gaps; and about
+// months.
 const (
 	SuspenseSource = "tollbook/suspense"
 	GapsSource     = "tollbook/gaps"
+	MonthsSource   = "tollbook/months"
 )
 
 // OwnSource reports whether nobody else may be the source of an event.
-func OwnSource(source string) bool { return source == SuspenseSource || source == GapsSource }
+func OwnSource(source string) bool {
+	return source == SuspenseSource || source == GapsSource || source == MonthsSource
+}
 
 // maxSuspendedRaw is how much of a suspended record is kept: 16 MiB, twice what
 // the embedded NATS lets pass. In base64 it fits a block whatever it is.

@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/go-json-experiment/json"
 
@@ -48,9 +50,9 @@ func Digest(document []byte) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// Number is the number of a tenant's next document, of a month: they run without
+// numberOf is the number of a tenant's next document, of a month: they run without
 // holes in each year of the months.
-func Number(ledger *domain.Ledger, tenant string, month domain.Month) string {
+func numberOf(ledger *domain.Ledger, tenant string, month domain.Month) string {
 	n := 1
 	for _, closed := range ledger.Closings(tenant) {
 		if closed.Month/12 == month/12 {
@@ -64,7 +66,7 @@ func Number(ledger *domain.Ledger, tenant string, month domain.Month) string {
 // ledger's.
 func issue(ledger *domain.Ledger, tenant string, month domain.Month, head eventstore.Head) (Issue, error) {
 	s := statement(ledger.Draft(tenant, month), head)
-	number := Number(ledger, tenant, month)
+	number := numberOf(ledger, tenant, month)
 	s.Status, s.Number = StatusIssued, &number
 	document, err := Canonical(s.InvoiceDocument)
 	if err != nil {
@@ -89,4 +91,59 @@ func (i *Issue) Statement() (Statement, error) {
 		return s, fmt.Errorf("document %s can't be read: %w", i.Number, err)
 	}
 	return s, nil
+}
+
+// A Difference is where an issued document and its replay say other things.
+type Difference struct {
+	Where    string `json:"where"`
+	Issued   string `json:"issued"` // "": not there
+	Replayed string `json:"replayed"`
+}
+
+// Differences are where the issued document is not what its events make.
+func (i *Issue) Differences() []Difference {
+	was, err := i.Statement()
+	if err != nil {
+		return []Difference{{"document", err.Error(), "can be read"}}
+	}
+	before, now := lay(&was.InvoiceDocument), lay(&i.Replayed.InvoiceDocument)
+	differences := []Difference{}
+	for _, where := range slices.Sorted(maps.Keys(union(before, now))) {
+		if before[where] != now[where] {
+			differences = append(differences, Difference{where, before[where], now[where]})
+		}
+	}
+	return differences
+}
+
+func union(a, b map[string]string) map[string]string {
+	all := maps.Clone(a)
+	maps.Copy(all, b)
+	return all
+}
+
+// lay spreads a document out: each thing it says, by where it stands.
+func lay(d *InvoiceDocument) map[string]string {
+	said := map[string]string{
+		"document": fmt.Sprintf("%s %s, %s, as of position %d, %s", d.Tenant, d.Month, d.Status, d.Position, d.Head),
+		"counts":   fmt.Sprintf("%+v", d.Counts),
+	}
+	for _, e := range d.Exceptions {
+		said["exception "+e.Reason] = fmt.Sprintf("%d, %d s", e.Count, e.Seconds)
+	}
+	for _, i := range d.Invoices {
+		name := fmt.Sprintf("invoice %s %s %s", i.Country, i.Plan, i.Currency)
+		said[name+", total"] = i.Total
+		lay := func(where string, l Line) {
+			where += fmt.Sprintf(" %s %s %s at %s + %s, deck %s %s", l.DestinationCountry, l.Destination, l.Type, l.Price, l.ConnectFee, l.Deck, l.DeckVersion)
+			said[where] = fmt.Sprintf("%d calls, %d s, %s", l.Calls, l.Seconds, l.Amount)
+		}
+		for _, l := range i.Lines {
+			lay(name+", line", l)
+		}
+		for _, a := range i.Adjustments {
+			lay(name+", adjustment of "+a.Month, a.Line)
+		}
+	}
+	return said
 }

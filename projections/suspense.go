@@ -129,6 +129,21 @@ func (s *Suspense) Records(f SuspenseFilter, after uint64, limit int) []Suspende
 	return found
 }
 
+// Before counts a tenant's records that may belong to a month that ends at to:
+// by the time of the call, where it can be read, else by when they came in.
+func (s *Suspense) Before(tenant string, to domain.Instant) (n int) {
+	for _, r := range s.Records(SuspenseFilter{Tenant: tenant}, 0, 0) {
+		at := r.Glimpse.At
+		if at == 0 {
+			at = r.At
+		}
+		if at < to {
+			n++
+		}
+	}
+	return n
+}
+
 // A SuspenseGroup is the records of one tenant, reason and source.
 type SuspenseGroup struct {
 	Tenant, Reason, Source string

@@ -123,7 +123,8 @@ type replayCmd struct {
 	Data   string `required:"" type:"existingdir" placeholder:"DIR" help:"Data directory."`
 	Tenant string `required:"" help:"Tenant."`
 	Month  string `required:"" placeholder:"2026-10" help:"Calendar month."`
-	At     uint64 `placeholder:"POSITION" help:"As of this position of the book; without it, its end."`
+	At     uint64 `placeholder:"POSITION" help:"As of this position of the book; without it, where the month was closed, or else the end."`
+	Check  bool   `help:"Compare with the document that was issued, byte for byte."`
 	format
 }
 
@@ -131,6 +132,9 @@ type replayCmd struct {
 func (c *replayCmd) Validate() error { return validMonth(c.Tenant, c.Month) }
 
 func (c *replayCmd) Run(ctx context.Context, std Streams) error {
+	if c.Check {
+		return c.check(ctx, std)
+	}
 	statement, err := replayMonth(ctx, std, c.Data, c.Tenant, c.Month, c.At)
 	if err != nil {
 		return checkFailed(err)

@@ -58,6 +58,22 @@ func walkBlocks(ctx context.Context, walk eventstore.Walk, each func(size int, e
 	})
 }
 
+// checkMonth makes a closed month's document again from a directory's book alone.
+func checkMonth(ctx context.Context, std Streams, dir, tenant, month string) (projections.Issue, error) {
+	id, err := domain.ParseMonth(month)
+	if err != nil {
+		return projections.Issue{}, err
+	}
+	walk, closeLog, err := openBook(ctx, dir, "")
+	if err != nil {
+		return projections.Issue{}, err
+	}
+	defer closeLog()
+	bar := newProgress(std, "replaying", int64(walk.Anchor.Events), "events")
+	defer bar.finish()
+	return projections.Check(ctx, walk, tenant, id, func(events, _ uint64) { bar.set(events) })
+}
+
 // replayMonth computes a month from a directory's book alone.
 func replayMonth(ctx context.Context, std Streams, dir, tenant, month string, at uint64) (projections.Statement, error) {
 	id, err := domain.ParseMonth(month)

@@ -154,7 +154,12 @@ func (e *Engine) start(ctx context.Context) error {
 			return book.Err()
 		}
 	})
-	service := &api.Service{Book: book, Gaps: gaps, Key: e.Key, Clock: c.Clock, Desk: &api.Desk{Suspense: suspense, Months: e.Months, Events: book.Events}, Intake: e.intake, Months: e.Months, Log: c.Log}
+	closer := &api.Closer{
+		Book: book, Months: e.Months, Clock: c.Clock,
+		Others: []api.Blockers{api.GapBlockers(gaps), api.SuspenseBlockers(suspense)},
+	}
+	e.work.Go(func() error { return e.closeDue(ctx, closer) })
+	service := &api.Service{Book: book, Closer: closer, Gaps: gaps, Key: e.Key, Clock: c.Clock, Desk: &api.Desk{Suspense: suspense, Months: e.Months, Events: book.Events}, Intake: e.intake, Months: e.Months, Log: c.Log}
 	if e.mirror != nil {
 		service.Mirror = e.mirror.status
 	}

@@ -45,6 +45,9 @@ type cli struct {
 	ImportCatalog importCatalogCmd `cmd:"" help:"Publish calling plans: the built-in catalogue, or a file."`
 	Pools         poolsCmd         `cmd:"" help:"A month's shared pools of minutes."`
 	Invoice       invoiceCmd       `cmd:"" help:"A month's overage invoices."`
+	Close         closeCmd         `cmd:"" help:"Close a month and issue its document."`
+	Documents     documentsCmd     `cmd:"" help:"The documents issued to a tenant."`
+	Exceptions    exceptionsCmd    `cmd:"" help:"Waive what needs attention before a month can close."`
 	Replay        replayCmd        `cmd:"" help:"Compute a month again from the book alone."`
 	Backup        backupCmd        `cmd:"" help:"Copy the book to a directory or a file, also while an engine runs on it."`
 	Restore       restoreCmd       `cmd:"" help:"Put a backup in the place of a directory's book, once all of it is checked."`
