@@ -2,6 +2,7 @@ package projections
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -66,6 +67,9 @@ type Invoice struct {
 	Adjustments []Adjustment `json:"adjustments"`
 	Total       string       `json:"total"`
 }
+
+// Credit reports whether the invoice gives money back: then it is a credit note.
+func (i *Invoice) Credit() bool { return strings.HasPrefix(i.Total, "-") }
 
 // A Line is the overage to one destination at one price.
 type Line struct {

@@ -141,17 +141,33 @@ func printPools(w io.Writer, d projections.PoolsDocument, p paint) {
 }
 
 func printInvoice(w io.Writer, d projections.InvoiceDocument, p paint) {
-	fmt.Fprintf(w, "%s  %s, position %d\n", p.bold("Invoices of "+d.Tenant+", "+d.Month), d.Status, d.Position)
+	status := d.Status
+	if d.Number != nil {
+		status += " as " + *d.Number
+	}
+	fmt.Fprintf(w, "%s  %s, position %d\n", p.bold("Invoices of "+d.Tenant+", "+d.Month), status, d.Position)
 	for _, i := range d.Invoices {
-		fmt.Fprintf(w, "\n%s  %s %s\n", p.bold(strings.TrimSpace(i.Country+" "+i.Plan)), i.Currency, i.Total)
+		note := ""
+		if i.Credit() {
+			note = "  " + p.warn("credit note")
+		}
+		fmt.Fprintf(w, "\n%s  %s %s%s\n", p.bold(strings.TrimSpace(i.Country+" "+i.Plan)), i.Currency, i.Total, note)
 		if len(i.Lines) == 0 {
 			fmt.Fprintln(w, "  nothing over the pool")
+		}
+		if len(i.Lines) == 0 && len(i.Adjustments) == 0 {
 			continue
 		}
 		t := newTable("  destination", "type", "deck", ">price/min", ">fee", ">calls", ">m:ss", ">amount")
+		row := func(month string, l projections.Line) {
+			t.row(nil, "  "+month+l.DestinationCountry+" "+l.Destination, l.Type, l.Deck+" "+l.DeckVersion, l.Price, l.ConnectFee,
+				grouped(l.Calls), signedMinutes(l.Seconds), l.Amount)
+		}
 		for _, l := range i.Lines {
-			t.row(nil, "  "+l.DestinationCountry+" "+l.Destination, l.Type, l.Deck+" "+l.DeckVersion, l.Price, l.ConnectFee,
-				grouped(l.Calls), minutes(l.Seconds), l.Amount)
+			row("", l)
+		}
+		for _, a := range i.Adjustments {
+			row("adjusts "+a.Month+": ", a.Line)
 		}
 		t.row(p.bold, "  total", "", "", "", "", "", "", i.Total)
 		t.print(w, p)
@@ -172,6 +188,14 @@ func printInvoice(w io.Writer, d projections.InvoiceDocument, p paint) {
 		}
 		t.print(w, p)
 	}
+}
+
+// signedMinutes is minutes of what may have become less.
+func signedMinutes(seconds int64) string {
+	if seconds < 0 {
+		return "-" + minutes(-seconds)
+	}
+	return minutes(seconds)
 }
 
 var exceptionHelp = map[string]string{
