@@ -84,6 +84,9 @@ func minutes(seconds int64) string {
 }
 
 func grouped(n int64) string {
+	if n < 0 {
+		return "-" + grouped(-n)
+	}
 	s := strconv.FormatInt(n, 10)
 	for i := len(s) - 3; i > 0; i -= 3 {
 		s = s[:i] + "," + s[i:]
