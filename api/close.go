@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/go-json-experiment/json"
 	"github.com/nats-io/nats.go/micro"
 
 	"tollbook/consumers"
@@ -66,9 +65,13 @@ func GapBlockers(gaps *projections.Gaps) Blockers {
 		var blockers []projections.Blocker
 		open, total := gaps.Open(tenant, 0, to, listed)
 		for _, g := range open {
+			numbers := fmt.Sprintf("number %d", g.From)
+			if g.From != g.To {
+				numbers = fmt.Sprintf("numbers %d to %d", g.From, g.To)
+			}
 			blockers = append(blockers, projections.Blocker{
-				What: projections.BlockedByGap, Detail: fmt.Sprintf("%s: numbers %d to %d never came", g.Source, g.From, g.To),
-				Do: fmt.Sprintf("send them again, or: tollbook gaps waive --tenant %s --source %s --from %d --to %d --why TEXT", tenant, g.Source, g.From, g.To),
+				What: projections.BlockedByGap, Detail: fmt.Sprintf("%s: %s never came", g.Source, numbers),
+				Do: fmt.Sprintf("send them again, or: tollbook gaps waive --tenant %s --source=%s --from %d --to %d --why TEXT", tenant, Quoted(g.Source), g.From, g.To),
 			})
 		}
 		if total > listed {
@@ -88,10 +91,18 @@ func SuspenseBlockers(suspense *projections.Suspense) Blockers {
 			return nil
 		}
 		return []projections.Blocker{{
-			What: projections.BlockedBySuspense, Detail: fmt.Sprintf("%d records in suspense may belong to it or to a month before", n),
+			What: projections.BlockedBySuspense, Detail: fmt.Sprintf("%d in suspense may belong to it or to a month before", n),
 			Do: "recycle or write off: tollbook suspense --tenant " + tenant,
 		}}
 	}
+}
+
+// Quoted is a word as a shell reads it.
+func Quoted(s string) string {
+	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:@") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 var errNotClosed = errors.New("not closed")
@@ -108,9 +119,11 @@ func (c *Closer) Close(ctx context.Context, q CloseRequest, who string) (CloseDo
 	err = c.Book.Act(ctx, func(turn *eventstore.Turn) error {
 		now := c.Clock()
 		doc.Blockers = append(doc.Blockers, c.Months.Blockers(q.Tenant, month, now)...)
-		from, to := c.Months.MonthBounds(q.Tenant, month)
-		for _, other := range c.Others {
-			doc.Blockers = append(doc.Blockers, other(q.Tenant, from, to)...)
+		if len(doc.Blockers) == 0 || doc.Blockers[0].What != projections.BlockedByOrder {
+			from, to := c.Months.MonthBounds(q.Tenant, month)
+			for _, other := range c.Others {
+				doc.Blockers = append(doc.Blockers, other(q.Tenant, from, to)...)
+			}
 		}
 		if len(doc.Blockers) > 0 {
 			return errNotClosed
@@ -135,11 +148,11 @@ func (c *Closer) Close(ctx context.Context, q CloseRequest, who string) (CloseDo
 		})
 		return nil
 	})
-	doc.Closed = err == nil
-	if errors.Is(err, errNotClosed) {
-		err = nil
+	if err != nil && !errors.Is(err, errNotClosed) {
+		return CloseDocument{}, err // the turn may be deciding still: doc is its own
 	}
-	return doc, err
+	doc.Closed = err == nil
+	return doc, nil
 }
 
 // ExceptionRequest asks to let exceptions be: as many of the reason as there are now.
@@ -165,14 +178,19 @@ func (c *Closer) Waive(ctx context.Context, q ExceptionRequest, who string) (Exc
 	if err != nil {
 		return doc, err
 	}
-	if q.Why == "" || len(q.Why) > domain.MaxReasonBytes {
-		return doc, wrong{fmt.Errorf("why: must say in 1 to %d bytes why they may be let be", domain.MaxReasonBytes)}
+	if err := checkWhy(q.Why); err != nil {
+		return doc, wrong{err}
 	}
 	err = c.Book.Act(ctx, func(turn *eventstore.Turn) error {
+		for _, i := range c.Months.Issues(q.Tenant) {
+			if i.Replayed.Month == q.Month {
+				return wrong{fmt.Errorf("%s of %s is closed, by document %s: nothing keeps it open", month, q.Tenant, i.Number)}
+			}
+		}
 		count, waived := c.Months.Exceptions(q.Tenant, month, q.Exception)
 		switch {
 		case count == 0:
-			return wrong{fmt.Errorf("%s of %s has no %s calls or licences", month, q.Tenant, strings.TrimSpace(q.Exception))}
+			return wrong{fmt.Errorf("%s of %s has no exceptions %.40q", month, q.Tenant, q.Exception)}
 		case count <= waived:
 			return wrong{fmt.Errorf("%d %s of %s are waived already", waived, q.Exception, month)}
 		}
@@ -183,7 +201,10 @@ func (c *Closer) Waive(ctx context.Context, q ExceptionRequest, who string) (Exc
 		})
 		return nil
 	})
-	return doc, err
+	if err != nil {
+		return ExceptionDocument{}, err // the turn may be deciding still: doc is its own
+	}
+	return doc, nil
 }
 
 // monthOf checks what names a month of a tenant.
@@ -233,8 +254,8 @@ func (s *Service) documents(_ context.Context, r micro.Request) (any, error) {
 	var q struct {
 		Tenant string `json:"tenant"`
 	}
-	if err := json.Unmarshal(r.Data(), &q); err != nil {
-		return nil, wrong{err}
+	if err := asked(r, &q, `{"tenant":"contoso"}`); err != nil {
+		return nil, err
 	}
 	return IssuesOf(s.Months, q.Tenant)
 }
@@ -242,11 +263,11 @@ func (s *Service) documents(_ context.Context, r micro.Request) (any, error) {
 func (s *Service) close(ctx context.Context, r micro.Request) (any, error) {
 	var q CloseRequest
 	who, err := actor(r.Subject())
-	if err == nil {
-		err = json.Unmarshal(r.Data(), &q)
-	}
 	if err != nil {
 		return nil, wrong{err}
+	}
+	if err := asked(r, &q, `{"tenant":"contoso","month":"2026-10"}`); err != nil {
+		return nil, err
 	}
 	return s.Closer.Close(ctx, q, who)
 }
@@ -254,11 +275,11 @@ func (s *Service) close(ctx context.Context, r micro.Request) (any, error) {
 func (s *Service) exceptionsWaive(ctx context.Context, r micro.Request) (any, error) {
 	var q ExceptionRequest
 	who, err := actor(r.Subject())
-	if err == nil {
-		err = json.Unmarshal(r.Data(), &q)
-	}
 	if err != nil {
 		return nil, wrong{err}
+	}
+	if err := asked(r, &q, `{"tenant":"contoso","month":"2026-10","exception":"unlicensed","why":"…"}`); err != nil {
+		return nil, err
 	}
 	return s.Closer.Waive(ctx, q, who)
 }

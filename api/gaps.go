@@ -84,14 +84,20 @@ func (s *Service) gapsWaive(ctx context.Context, r micro.Request) (any, error) {
 
 // check refuses what no book would make right.
 func (q *WaiveRequest) check() error {
-	switch {
-	case !consumers.ValidTenant(q.Tenant):
+	if !consumers.ValidTenant(q.Tenant) {
 		return fmt.Errorf("tenant %.80q: must be 1 to 63 of a-z, 0-9 and -", q.Tenant)
-	case strings.TrimSpace(q.Why) == "":
+	}
+	return checkWhy(q.Why)
+}
+
+// checkWhy refuses what is no reason for a decision.
+func checkWhy(why string) error {
+	switch {
+	case strings.TrimSpace(why) == "":
 		return errors.New("why: required, as auditors will ask for it")
-	case len(q.Why) > domain.MaxReasonBytes:
-		return fmt.Errorf("why: must have at most %d bytes, this one has %d", domain.MaxReasonBytes, len(q.Why))
-	case strings.ContainsFunc(q.Why, unicode.IsControl):
+	case len(why) > domain.MaxReasonBytes:
+		return fmt.Errorf("why: must have at most %d bytes, this one has %d", domain.MaxReasonBytes, len(why))
+	case strings.ContainsFunc(why, unicode.IsControl):
 		return errors.New("why: must be one line, without control characters")
 	}
 	return nil

@@ -35,7 +35,8 @@ func (a *account) next() (Month, bool) {
 	a.resolve()
 	first, found := Month(0), false
 	for id, m := range a.months {
-		if len(m.calls) > 0 && (!found || id < first) {
+		// A call that was voided or corrected away is none, as if the correction had come first.
+		if (!found || id < first) && slices.ContainsFunc(m.calls, func(c call) bool { return c.class != gone }) {
 			first, found = id, true
 		}
 	}

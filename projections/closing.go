@@ -23,6 +23,14 @@ const (
 	BlockedBySuspense  = "suspense"
 )
 
+// Remedies are what makes exceptions none, by their reasons (R10).
+var Remedies = map[string]string{
+	domain.Dangling:   "publish the call that was corrected or voided",
+	domain.Ungranted:  "publish the plan, or its minutes for the licence's country",
+	domain.Unlicensed: "assign the users a licence from before their calls",
+	domain.Unrated:    "publish a deck with the destination, or its missing parts",
+}
+
 // Blockers are what the calls and licences of a month say against closing it at
 // now. Gaps and suspense have projections of their own.
 func (m *Months) Blockers(tenant string, month domain.Month, now domain.Instant) []Blocker {
@@ -47,7 +55,7 @@ func (m *Months) Blockers(tenant string, month domain.Month, now domain.Instant)
 		if waived := m.ledger.Waived(tenant, month, e.Reason); e.Count > waived {
 			blockers = append(blockers, Blocker{
 				BlockedByException, fmt.Sprintf("%d %s (%d of them waived)", e.Count, e.Reason, waived),
-				fmt.Sprintf("tollbook exceptions waive --tenant %s --month %s --exception %s --why TEXT", tenant, month, e.Reason),
+				fmt.Sprintf("%s, or: tollbook exceptions waive --tenant %s --month %s --exception %s --why TEXT", Remedies[e.Reason], tenant, month, e.Reason),
 			})
 		}
 	}

@@ -25,12 +25,14 @@ type Issue struct {
 	Number   string
 	Digest   string // sha256:…
 	Position uint64 // the document knows the events up to it
+	Head     string // sha256:… of the block that holds the position
 	Document []byte // RFC 8785 JSON, by the book
 
 	// What the events up to the position make now. Unless the book or the program
 	// was tampered with, its document is Document byte for byte (R13).
 	Replayed Statement
 	Bytes    []byte // the document of Replayed, canonical
+	turn     error  // not nil: another month was to close then
 }
 
 // Check is nil when the events still make the document.
@@ -38,10 +40,23 @@ func (i *Issue) Check() error {
 	switch {
 	case Digest(i.Document) != i.Digest:
 		return fmt.Errorf("document %s has digest %s, but the book says it was issued with %s", i.Number, Digest(i.Document), i.Digest)
+	case i.turn != nil:
+		return i.turn
+	case i.booked() != i.replayed():
+		return fmt.Errorf("document %s is booked as %s, but is %s", i.Number, i.booked(), i.replayed())
 	case !bytes.Equal(i.Document, i.Bytes):
 		return fmt.Errorf("document %s is not what the events up to position %d make", i.Number, i.Position)
 	}
 	return nil
+}
+
+// booked is what the book says of the document beside it, replayed what it should.
+func (i *Issue) booked() string {
+	return fmt.Sprintf("%s, as of position %d, %s", i.Number, i.Position, i.Head)
+}
+
+func (i *Issue) replayed() string {
+	return fmt.Sprintf("%s, as of position %d, %s", *i.Replayed.Number, i.Replayed.Position, i.Replayed.Head)
 }
 
 // Digest is the SHA-256 of a document's bytes, as documents print hashes.
@@ -72,14 +87,17 @@ func issue(ledger *domain.Ledger, tenant string, month domain.Month, head events
 	if err != nil {
 		return Issue{}, err
 	}
-	return Issue{Number: number, Digest: Digest(document), Position: head.Events, Document: document, Replayed: s, Bytes: document}, nil
+	return Issue{Number: number, Digest: Digest(document), Position: s.Position, Head: s.Head, Document: document, Replayed: s, Bytes: document}, nil
 }
 
 // issued makes the Issue of a month.closed, whose ledger knows exactly the events
 // before it and head is that of the last of them.
 func issued(ledger *domain.Ledger, tenant string, data *domain.MonthClosed, head eventstore.Head) (Issue, error) {
 	i, err := issue(ledger, tenant, data.Month, head)
-	i.Number, i.Digest, i.Position, i.Document = data.Number, data.Digest, data.Position, data.Document
+	i.Number, i.Digest, i.Position, i.Head, i.Document = data.Number, data.Digest, data.Position, data.Head, data.Document
+	if next, any := ledger.NextToClose(tenant); !any || next != data.Month {
+		i.turn = fmt.Errorf("document %s is of %s, which was not the month to close then: months close in order, each once", i.Number, data.Month)
+	}
 	return i, err
 }
 
@@ -107,11 +125,17 @@ func (i *Issue) Differences() []Difference {
 		return []Difference{{"document", err.Error(), "can be read"}}
 	}
 	before, now := lay(&was.InvoiceDocument), lay(&i.Replayed.InvoiceDocument)
+	before["booked"], now["booked"] = i.booked(), i.replayed()
+	before["digest"], now["digest"] = i.Digest, Digest(i.Document)
 	differences := []Difference{}
 	for _, where := range slices.Sorted(maps.Keys(union(before, now))) {
 		if before[where] != now[where] {
 			differences = append(differences, Difference{where, before[where], now[where]})
 		}
+	}
+	if len(differences) == 0 && !bytes.Equal(i.Document, i.Bytes) {
+		// The same in other words, or something that no document says.
+		differences = append(differences, Difference{"bytes", Digest(i.Document), Digest(i.Bytes)})
 	}
 	return differences
 }
@@ -124,8 +148,12 @@ func union(a, b map[string]string) map[string]string {
 
 // lay spreads a document out: each thing it says, by where it stands.
 func lay(d *InvoiceDocument) map[string]string {
+	number := "none"
+	if d.Number != nil {
+		number = *d.Number
+	}
 	said := map[string]string{
-		"document": fmt.Sprintf("%s %s, %s, as of position %d, %s", d.Tenant, d.Month, d.Status, d.Position, d.Head),
+		"document": fmt.Sprintf("%s %s, %s, %s, as of position %d, %s", d.Tenant, d.Month, d.Status, number, d.Position, d.Head),
 		"counts":   fmt.Sprintf("%+v", d.Counts),
 	}
 	for _, e := range d.Exceptions {

@@ -79,7 +79,7 @@ func (r *replay) take(b *block.Block, head eventstore.Head) error {
 	for i := range b.Events {
 		e := &b.Events[i]
 		position := b.First + uint64(i)
-		if closed, ok := e.Data.(*domain.MonthClosed); ok && e.Tenant == r.tenant && closed.Month == r.month {
+		if closed, ok := e.Data.(*domain.MonthClosed); ok && e.Tenant == r.tenant && closed.Month == r.month && r.closed == nil {
 			issue, err := issued(r.ledger, r.tenant, closed, r.head)
 			if err != nil {
 				return err

@@ -123,8 +123,8 @@ type replayCmd struct {
 	Data   string `required:"" type:"existingdir" placeholder:"DIR" help:"Data directory."`
 	Tenant string `required:"" help:"Tenant."`
 	Month  string `required:"" placeholder:"2026-10" help:"Calendar month."`
-	At     uint64 `placeholder:"POSITION" help:"As of this position of the book; without it, where the month was closed, or else the end."`
-	Check  bool   `help:"Compare with the document that was issued, byte for byte."`
+	At     uint64 `xor:"at" placeholder:"POSITION" help:"As of this position of the book; without it, where the month was closed, or else the end."`
+	Check  bool   `xor:"at" help:"Compare with the document that was issued, byte for byte."`
 	format
 }
 

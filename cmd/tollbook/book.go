@@ -71,7 +71,8 @@ func checkMonth(ctx context.Context, std Streams, dir, tenant, month string) (pr
 	defer closeLog()
 	bar := newProgress(std, "replaying", int64(walk.Anchor.Events), "events")
 	defer bar.finish()
-	return projections.Check(ctx, walk, tenant, id, func(events, _ uint64) { bar.set(events) })
+	issue, err := projections.Check(ctx, walk, tenant, id, func(events, _ uint64) { bar.set(events) })
+	return issue, eventstore.Damaged(dir, err)
 }
 
 // replayMonth computes a month from a directory's book alone.

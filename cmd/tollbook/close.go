@@ -43,7 +43,7 @@ func (c *closeCmd) Run(ctx context.Context, std Streams) error {
 		return err
 	}
 	if len(doc.Blockers) > 0 {
-		return fmt.Errorf("%s of %s stays open: %s to resolve or waive", doc.Month, doc.Tenant, counted(int64(len(doc.Blockers)), "thing"))
+		return fmt.Errorf("nothing was closed: %s to see to", counted(int64(len(doc.Blockers)), "thing"))
 	}
 	return nil
 }
@@ -194,37 +194,55 @@ func (c *replayCmd) check(ctx context.Context, std Streams) error {
 // closeEvery is how often the months that close by themselves are looked at.
 const closeEvery = time.Minute
 
-// closeDue closes the months whose close_after_days are over. One that something
-// keeps open is told of once a day.
-func (e *Engine) closeDue(ctx context.Context, closer *api.Closer) error {
+// closeDue closes the months whose close_after_days are over. What keeps one
+// open, a failure too, is told of once a day; the engine goes on with the others.
+func (e *Engine) closeDue(ctx context.Context, closer *api.Closer) {
 	ticker := time.NewTicker(closeEvery)
 	defer ticker.Stop()
-	told := map[string]domain.Instant{}
+	told := map[string]stays{}
 	for {
-		now := e.config.Clock()
 		for _, tenant := range e.Months.Tenants() {
-			month, due := e.Months.Due(tenant, now)
-			if !due || told[tenant] != 0 && now-told[tenant] < domain.Instant(24*time.Hour) {
-				continue
-			}
-			doc, err := closer.Close(ctx, api.CloseRequest{Tenant: tenant, Month: month.String()}, "tollbook")
-			switch {
-			case ctx.Err() != nil || errors.Is(err, eventstore.ErrClosed):
-				return nil
-			case err != nil:
-				return err
-			case doc.Closed:
-				e.config.Log.Info("month closed", "tenant", tenant, "month", doc.Month, "document", doc.Number, "position", doc.Position)
-			default:
-				told[tenant] = now
-				e.config.Log.Warn("month stays open", "tenant", tenant, "month", doc.Month, "blockers", len(doc.Blockers),
-					"see", fmt.Sprintf("tollbook close --dry-run --tenant %s --month %s", tenant, doc.Month))
+			for e.closeNext(ctx, closer, tenant, told) {
 			}
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-ticker.C:
 		}
 	}
+}
+
+// stays is which month of a tenant stays open, and when that was told.
+type stays struct {
+	month domain.Month
+	told  domain.Instant
+}
+
+// closeNext closes the tenant's next month, if it is due; false: it is not, or
+// stays open.
+func (e *Engine) closeNext(ctx context.Context, closer *api.Closer, tenant string, told map[string]stays) bool {
+	now := e.config.Clock()
+	month, due := e.Months.Due(tenant, now)
+	if !due {
+		return false
+	}
+	doc, err := closer.Close(ctx, api.CloseRequest{Tenant: tenant, Month: month.String()}, "tollbook")
+	switch last, known := told[tenant]; {
+	case ctx.Err() != nil || errors.Is(err, eventstore.ErrClosed):
+		return false
+	case doc.Closed:
+		e.config.Log.Info("month closed", "tenant", tenant, "month", doc.Month, "document", doc.Number, "position", doc.Position)
+		return true
+	case known && last.month == month && now-last.told < domain.Instant(24*time.Hour):
+		return false
+	}
+	told[tenant] = stays{month, now}
+	if err != nil {
+		e.config.Log.Error("month not closed", "tenant", tenant, "month", month.String(), "error", err)
+		return false
+	}
+	e.config.Log.Warn("month stays open", "tenant", tenant, "month", doc.Month, "blockers", len(doc.Blockers),
+		"see", fmt.Sprintf("tollbook close --dry-run --tenant %s --month %s", tenant, doc.Month))
+	return false
 }

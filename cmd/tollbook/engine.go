@@ -158,7 +158,7 @@ func (e *Engine) start(ctx context.Context) error {
 		Book: book, Months: e.Months, Clock: c.Clock,
 		Others: []api.Blockers{api.GapBlockers(gaps), api.SuspenseBlockers(suspense)},
 	}
-	e.work.Go(func() error { return e.closeDue(ctx, closer) })
+	e.work.Go(func() error { e.closeDue(ctx, closer); return nil })
 	service := &api.Service{Book: book, Closer: closer, Gaps: gaps, Key: e.Key, Clock: c.Clock, Desk: &api.Desk{Suspense: suspense, Months: e.Months, Events: book.Events}, Intake: e.intake, Months: e.Months, Log: c.Log}
 	if e.mirror != nil {
 		service.Mirror = e.mirror.status

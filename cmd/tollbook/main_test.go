@@ -116,6 +116,7 @@ type rig struct {
 	*Engine
 	t      tester
 	dir    string
+	clock  func() domain.Instant // nil: the machine's
 	nc     *nats.Conn
 	js     natsjs.JetStream
 	client *api.Client
@@ -139,9 +140,12 @@ func startRig(t tester, dir string) *rig {
 
 func (r *rig) start() {
 	r.t.Helper()
+	if r.clock == nil {
+		r.clock = clock
+	}
 	ctx := context.Background()
 	engine, err := StartEngine(ctx, EngineConfig{
-		Dir: r.dir, NATSListen: "127.0.0.1:0", NATSSync: time.Minute, Clock: clock, Log: slog.New(slog.DiscardHandler),
+		Dir: r.dir, NATSListen: "127.0.0.1:0", NATSSync: time.Minute, Clock: r.clock, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		r.t.Fatalf("engine on %s: %v", r.dir, err)

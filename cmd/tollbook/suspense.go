@@ -229,7 +229,7 @@ func (f *resolveFlags) again(why string, upTo uint64) string {
 	} {
 		if flag[1] != "" {
 			// With =, as a value may begin with a hyphen: nobody's tenant is one.
-			fmt.Fprintf(&flags, " --%s=%s", flag[0], quoted(flag[1]))
+			fmt.Fprintf(&flags, " --%s=%s", flag[0], api.Quoted(flag[1]))
 		}
 	}
 	fmt.Fprintf(&flags, " --up-to=%d --yes", upTo)
@@ -258,14 +258,6 @@ func asActor(name string) string {
 		return '_'
 	}, name)
 	return name[:min(len(name), 64)]
-}
-
-// quoted is a word as a shell reads it.
-func quoted(s string) string {
-	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:@") == "" {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 func total(counts map[string]int) (n int64) {

@@ -29,11 +29,15 @@ type story struct {
 	t       *testing.T
 	dir     string
 	env     []string
-	printed string // the command that the last output proposed
+	clock   *setClock // the engine's; nil if it goes by itself
+	printed string    // the command that the last output proposed
 }
 
 // thePrinted stands for the command that the output before it proposed.
 const thePrinted = "(the command it printed)"
+
+// theClock begins what sets the engine's clock: (it is 2026-11-02T09:30:00Z).
+const theClock = "(it is "
 
 func newStory(t *testing.T, files string, env ...string) *story {
 	t.Helper()
@@ -50,6 +54,8 @@ func newStory(t *testing.T, files string, env ...string) *story {
 		t.Fatal(err)
 	}
 	s.env = append(os.Environ(), asProgram+"=1", "PATH="+bin+":"+os.Getenv("PATH"))
+	// A program built with -race sleeps for a second before it ends.
+	s.env = append(s.env, "GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 	s.env = append(s.env, env...)
 	return s
 }
@@ -77,6 +83,10 @@ func (s *story) run(line string) string {
 	s.t.Helper()
 	if line == thePrinted {
 		line = s.printed
+	}
+	if at, ok := strings.CutPrefix(line, theClock); ok && s.clock != nil {
+		s.clock.set(strings.TrimSuffix(at, ")"))
+		return ""
 	}
 	cmd := exec.Command("sh", "-c", line)
 	cmd.Dir, cmd.Env = s.dir, s.env
@@ -356,7 +366,7 @@ func TestWho(t *testing.T) {
 // TestQuoted: a shell reads what is printed as it was meant.
 func TestQuoted(t *testing.T) {
 	for _, s := range []string{"-", "contoso", "switch/mil-1", "it's", "a b", "$HOME `x` \"y\" \\", "*", "é", "#x", "~", "a=b;c&d|e"} {
-		out, err := exec.Command("sh", "-c", "printf %s --why="+quoted(s)).Output()
+		out, err := exec.Command("sh", "-c", "printf %s --why="+api.Quoted(s)).Output()
 		if err != nil || string(out) != "--why="+s {
 			t.Errorf("%q is read as %q, %v", s, out, err)
 		}

@@ -187,7 +187,7 @@ func printInvoice(w io.Writer, d projections.InvoiceDocument, p paint) {
 		fmt.Fprintln(w)
 		t := newTable("exception", ">count", ">m:ss", "what to do")
 		for _, e := range d.Exceptions {
-			t.row(p.warn, e.Reason, grouped(e.Count), minutes(e.Seconds), exceptionHelp[e.Reason])
+			t.row(p.warn, e.Reason, grouped(e.Count), minutes(e.Seconds), projections.Remedies[e.Reason])
 		}
 		t.print(w, p)
 	}
@@ -199,13 +199,6 @@ func signedMinutes(seconds int64) string {
 		return "-" + minutes(-seconds)
 	}
 	return minutes(seconds)
-}
-
-var exceptionHelp = map[string]string{
-	"dangling":   "publish the call that was corrected or voided",
-	"ungranted":  "publish the plan, or its minutes for the licence's country",
-	"unlicensed": "assign the users a licence from before their calls",
-	"unrated":    "publish a deck with the destination, or its missing parts",
 }
 
 func printStatus(w io.Writer, s api.Status, p paint) {
