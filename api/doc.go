@@ -10,6 +10,7 @@
 //	tollbook-api.suspense.list            [SuspenseRequest] → [SuspenseDocument]
 //	tollbook-api.suspense.show            {"position":18231} → [RecordDocument]
 //	tollbook-api.gaps                     [GapsRequest] → projections.GapsDocument
+//	tollbook-api.documents                {"tenant":"contoso"} → [IssuesDocument]
 //	tollbook-api.anchor                   the signed anchor of now
 //	tollbook-api.explain                  one event, with a proof
 //
@@ -19,6 +20,8 @@
 //	tollbook-api.as.<who>.suspense.recycle    [ResolveRequest] → [ResolveDocument]
 //	tollbook-api.as.<who>.suspense.write-off  [ResolveRequest] → [ResolveDocument]
 //	tollbook-api.as.<who>.gaps.waive          [WaiveRequest] → [WaiveDocument]
+//	tollbook-api.as.<who>.exceptions.waive    [ExceptionRequest] → [ExceptionDocument]
+//	tollbook-api.as.<who>.close               [CloseRequest] → [CloseDocument]
 //
 // Replies must be inboxes (_INBOX.… or _INBOX_<user>.…).
 // A refusal has the headers Nats-Service-Error-Code (400 wrong request, 503 the
