@@ -53,7 +53,7 @@ func (a *account) close(data *MonthClosed) {
 	a.resolve()
 	for id, m := range a.months {
 		if id <= data.Month {
-			a.issued[id] = maps.Clone(m.billed())
+			a.issued[id] = m.billed()
 		}
 	}
 	// A month whose calls have all gone to others is billed as nothing.
@@ -74,7 +74,8 @@ func (a *account) waive(data *ExceptionWaived) {
 	a.waived[data.Month][data.Exception] = max(a.waived[data.Month][data.Exception], data.Count)
 }
 
-// billed is what the month's invoices have, line by line.
+// billed is what the month's invoices have, line by line. The map is never changed:
+// when the month does, another one takes its place.
 func (m *month) billed() map[billedLine]cell {
 	m.refresh()
 	if m.billing == nil || m.billedAt != m.changes {

@@ -95,6 +95,9 @@ func issue(ledger *domain.Ledger, tenant string, month domain.Month, head events
 func issued(ledger *domain.Ledger, tenant string, data *domain.MonthClosed, head eventstore.Head) (Issue, error) {
 	i, err := issue(ledger, tenant, data.Month, head)
 	i.Number, i.Digest, i.Position, i.Head, i.Document = data.Number, data.Digest, data.Position, data.Head, data.Document
+	if bytes.Equal(i.Bytes, i.Document) {
+		i.Bytes = i.Document // kept once
+	}
 	if next, any := ledger.NextToClose(tenant); !any || next != data.Month {
 		i.turn = fmt.Errorf("document %s is of %s, which was not the month to close then: months close in order, each once", i.Number, data.Month)
 	}
@@ -128,6 +131,9 @@ func (i *Issue) Differences() []Difference {
 	before["booked"], now["booked"] = i.booked(), i.replayed()
 	before["digest"], now["digest"] = i.Digest, Digest(i.Document)
 	differences := []Difference{}
+	if i.turn != nil {
+		differences = append(differences, Difference{"order", i.turn.Error(), "months close in order"})
+	}
 	for _, where := range slices.Sorted(maps.Keys(union(before, now))) {
 		if before[where] != now[where] {
 			differences = append(differences, Difference{where, before[where], now[where]})

@@ -58,6 +58,9 @@ func (m *Months) Follow(u eventstore.Update) {
 			m.close(e.Tenant, data)
 		}
 		m.add(e)
+		// The hash is the block's, as Replay has it: a month.closed knows the events
+		// before it, also those of its own block.
+		m.head = eventstore.Head{Block: u.Head.Block, Hash: u.Head.Hash, Events: u.First + uint64(i)}
 	}
 	for _, d := range u.Duplicates {
 		m.intakeOf(d.Tenant).Duplicate += d.N
@@ -105,15 +108,23 @@ func (m *Months) intakeOf(tenant string) *Intake {
 
 // Statement is the month of a tenant as of the position the fold has reached.
 func (m *Months) Statement(tenant string, month domain.Month) Statement {
+	draft, i := m.draftOrIssue(tenant, month)
+	if i == nil {
+		return draft
+	}
+	if s, err := i.Statement(); err == nil { // not under the lock: a document may be long
+		return s
+	}
+	return i.Replayed
+}
+
+func (m *Months) draftOrIssue(tenant string, month domain.Month) (Statement, *Issue) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if i := m.issue(tenant, month); i != nil {
-		if s, err := i.Statement(); err == nil {
-			return s
-		}
-		return i.Replayed
+		return Statement{}, i
 	}
-	return statement(m.ledger.Draft(tenant, month), m.head)
+	return statement(m.ledger.Draft(tenant, month), m.head), nil
 }
 
 // close takes in that a month was closed, before the ledger does.

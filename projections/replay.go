@@ -34,7 +34,7 @@ func Replay(ctx context.Context, walk eventstore.Walk, tenant string, month doma
 	if err != nil {
 		return Statement{}, err
 	}
-	if r.closed != nil && (until == 0 || until == r.closed.Position) {
+	if r.closed != nil && (until == 0 || until == r.closed.Replayed.Position) {
 		return r.closed.Replayed, nil
 	}
 	if until > r.head.Events {
@@ -77,6 +77,9 @@ type replay struct {
 
 func (r *replay) take(b *block.Block, head eventstore.Head) error {
 	for i := range b.Events {
+		if r.closed != nil && r.until == 0 {
+			return nil // what comes later is no part of the document
+		}
 		e := &b.Events[i]
 		position := b.First + uint64(i)
 		if closed, ok := e.Data.(*domain.MonthClosed); ok && e.Tenant == r.tenant && closed.Month == r.month && r.closed == nil {
