@@ -140,5 +140,26 @@ func (w Walk) run(ctx context.Context, c *chain, each func(b *block.Block, leave
 	return w.Anchor.reached(c.head)
 }
 
+// PositionAt is the position up to which the book was known at t: that of the last
+// block before the first that was sealed later. Block times are the engine's own.
+// 0: nothing was.
+func (w Walk) PositionAt(ctx context.Context, t domain.Instant) (position uint64, err error) {
+	err = w.Log.Read(ctx, 1, func(n uint64, data []byte) error {
+		header, err := block.DecodeHeader(data)
+		if err != nil {
+			return fmt.Errorf("%w: block %d: %w", ErrCorrupt, n, err)
+		}
+		if header.SealedAt > t {
+			return errEnough
+		}
+		position = header.First - 1 + uint64(header.Count)
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return position, err
+}
+
 // instant is a clock as the book uses it.
 type instant = func() domain.Instant
