@@ -1,6 +1,7 @@
 package domain
 
 import (
+	"bytes"
 	"cmp"
 	"slices"
 )
@@ -23,8 +24,19 @@ type Change struct {
 	Before, After *Split // nil: the month did not have the call, or has it no longer
 }
 
+// Changes are the calls of a month whose splits differ between two positions.
+type Changes struct {
+	All   int64
+	Moves map[Move]int64 // how many of them went from where to where
+	First []Change       // by R7's order
+}
+
+// A Move is what a call's class was and is; "": the month did not have it, or has
+// it no longer.
+type Move struct{ Before, After Class }
+
 // A Snapshot remembers how the calls of a month are split, so that what changes
-// later can be named. It takes 40 bytes a call.
+// later can be named. It takes 32 bytes a call.
 type Snapshot struct {
 	tenant string
 	id     Month
@@ -78,28 +90,43 @@ func (m *month) splits() []splitCall {
 	return calls
 }
 
-func (s *splitCall) split(m *month, index int) *Split {
-	c := &m.calls[index]
-	out := &Split{
-		At: c.at, User: m.account.users.names[c.user], Called: c.called(), Billed: int64(s.billed), Over: int64(s.over),
-	}
+func (s *splitCall) classOf() Class {
 	switch s.class {
 	case free:
-		out.Class = ClassFree
+		return ClassFree
 	case unlicensed:
-		out.Class = ClassUnlicensed
+		return ClassUnlicensed
 	case unrated:
-		out.Class = ClassUnrated
+		return ClassUnrated
 	case outside:
-		out.Class, out.Line = ClassOutside, s.line
+		return ClassOutside
 	case pooled:
-		out.Class, out.Bucket = ClassInPool, s.pool.plan.Buckets[s.bucket].Name
 		if s.over > 0 {
-			out.Class, out.Line = ClassOverage, s.line
+			return ClassOverage
+		}
+		return ClassInPool
+	}
+	return ""
+}
+
+// split is the call of a snapshot at an index; nil: none.
+func (s *Snapshot) split(index int32) *Split {
+	if index < 0 {
+		return nil
+	}
+	one, c := &s.calls[index], &s.month.calls[index]
+	out := &Split{
+		At: c.at, User: s.month.account.users.names[c.user], Called: c.called(), Class: one.classOf(),
+		Billed: int64(one.billed), Over: int64(one.over),
+	}
+	if p := one.pool; p != nil {
+		out.Country, out.Plan, out.Pool = p.key.country, p.key.plan, p.key.user
+		if one.class == pooled {
+			out.Bucket = p.plan.Buckets[one.bucket].Name
 		}
 	}
-	if s.pool != nil {
-		out.Country, out.Plan, out.Pool = s.pool.key.country, s.pool.key.plan, s.pool.key.user
+	if one.over > 0 {
+		out.Line = one.line
 	}
 	return out
 }
@@ -119,62 +146,129 @@ func (s *splitCall) same(o *splitCall) bool {
 }
 
 // Since are the calls of the month that are split otherwise than they were at a
-// snapshot of this ledger, by R7's order.
-func (l *Ledger) Since(s *Snapshot) []Change {
-	now := l.Snapshot(s.tenant, s.id)
-	type call struct {
-		m     *month
-		index int
-		split *splitCall
+// snapshot of this ledger: all are counted, and the first limit listed. Those of
+// asked that are among them are set to true.
+func (l *Ledger) Since(was *Snapshot, limit int, asked map[Ref]bool) Changes {
+	c := comparison{was: was, is: l.Snapshot(was.tenant, was.id), limit: limit, asked: asked, moves: map[Move]int64{}}
+	// What was said of a call anew is kept as another one, and so is each when
+	// months were made anew: those are found by what they are called.
+	left := map[Ref]int32{}
+	here := 0
+	if was.month == c.is.month { // calls are where they were
+		here = len(was.calls)
 	}
-	was, is := map[Ref]call{}, map[Ref]call{}
-	add := func(to map[Ref]call, s *Snapshot, i int) {
-		if s.calls[i].class != gone {
-			to[s.month.refOf(uint32(i))] = call{s.month, i, &s.calls[i]}
+	for i := range was.calls {
+		switch {
+		case was.calls[i].class == gone:
+		case i >= here || c.is.calls[i].class == gone:
+			left[was.month.refOf(uint32(i))] = int32(i)
+		case !was.calls[i].same(&c.is.calls[i]):
+			c.add(int32(i), int32(i))
 		}
 	}
-	from := 0
-	if s.month == now.month { // calls are where they were
-		from = len(s.calls)
-		for i := range s.calls {
-			if !s.calls[i].same(&now.calls[i]) {
-				add(was, s, i)
-				add(is, now, i)
+	for i := here; i < len(c.is.calls); i++ {
+		if c.is.calls[i].class == gone {
+			continue
+		}
+		before := int32(-1)
+		if len(left) > 0 {
+			ref := c.is.month.refOf(uint32(i))
+			if old, known := left[ref]; known {
+				delete(left, ref)
+				if before = old; c.unchanged(old, int32(i)) {
+					continue
+				}
 			}
 		}
-	} else {
-		for i := range s.calls {
-			add(was, s, i)
-		}
+		c.add(before, int32(i))
 	}
-	for i := from; i < len(now.calls); i++ {
-		add(is, now, i)
+	for _, i := range left {
+		c.add(i, -1)
 	}
-	var changes []Change
-	for ref, before := range was {
-		c := Change{Ref: ref, Before: before.split.split(before.m, before.index)}
-		if after, still := is[ref]; still {
-			delete(is, ref)
-			c.After = after.split.split(after.m, after.index)
-			if before.split.same(after.split) && c.Before.At == c.After.At && c.Before.User == c.After.User && c.Before.Called == c.After.Called {
-				continue
-			}
-		}
-		changes = append(changes, c)
+	c.trim()
+	changes := Changes{All: c.all, Moves: c.moves}
+	for _, m := range c.first {
+		changes.First = append(changes.First, Change{c.ref(m), was.split(m.was), c.is.split(m.is)})
 	}
-	for ref, after := range is {
-		changes = append(changes, Change{Ref: ref, After: after.split.split(after.m, after.index)})
-	}
-	at := func(c *Change) Instant {
-		if c.After != nil {
-			return c.After.At
-		}
-		return c.Before.At
-	}
-	slices.SortFunc(changes, func(x, y Change) int {
-		return cmp.Or(cmp.Compare(at(&x), at(&y)), cmp.Compare(x.Ref.Source, y.Ref.Source), cmp.Compare(x.Ref.ID, y.Ref.ID))
-	})
 	return changes
+}
+
+// A comparison gathers what two snapshots have different.
+type comparison struct {
+	was, is *Snapshot
+	limit   int
+	asked   map[Ref]bool
+
+	all   int64
+	moves map[Move]int64
+	first []moved
+}
+
+// moved is a call by its indices in the snapshots; -1: it is in one only.
+type moved struct{ was, is int32 }
+
+func (c *comparison) add(was, is int32) {
+	m := moved{was, is}
+	c.all++
+	var move Move
+	if was >= 0 {
+		move.Before = c.was.calls[was].classOf()
+	}
+	if is >= 0 {
+		move.After = c.is.calls[is].classOf()
+	}
+	c.moves[move]++
+	if len(c.asked) > 0 {
+		ref := c.ref(m)
+		if _, asked := c.asked[ref]; asked {
+			c.asked[ref] = true
+		}
+	}
+	// Twice what is wanted is kept, so that many changes take no more memory than few.
+	if c.first = append(c.first, m); len(c.first) >= 2*c.limit+8 {
+		c.trim()
+	}
+}
+
+// trim keeps the first of what was gathered, by R7's order.
+func (c *comparison) trim() {
+	slices.SortFunc(c.first, func(x, y moved) int {
+		a, b := c.place(x), c.place(y)
+		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.source, b.source), bytes.Compare(a.id, b.id))
+	})
+	c.first = c.first[:min(len(c.first), c.limit)]
+}
+
+// placed is where a call stands in R7's order.
+type placed struct {
+	at     Instant
+	source string
+	id     []byte
+}
+
+func (c *comparison) place(x moved) placed {
+	m, index := c.where(x)
+	call := &m.calls[index]
+	return placed{call.at, m.account.sources.names[call.source], m.idOf(call)}
+}
+
+// where is the call as it is, or as it was when it is no more.
+func (c *comparison) where(x moved) (*month, int32) {
+	if x.is >= 0 {
+		return c.is.month, x.is
+	}
+	return c.was.month, x.was
+}
+
+func (c *comparison) ref(x moved) Ref {
+	m, index := c.where(x)
+	return m.refOf(uint32(index))
+}
+
+// unchanged reports whether a call that is kept elsewhere is what it was.
+func (c *comparison) unchanged(was, is int32) bool {
+	a, b := &c.was.month.calls[was], &c.is.month.calls[is]
+	return c.was.calls[was].same(&c.is.calls[is]) && a.at == b.at && a.user == b.user && a.called() == b.called()
 }
 
 // Unchanged reports whether nothing of a closed month has been made anew since it

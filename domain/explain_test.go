@@ -200,25 +200,62 @@ func TestChangesSince(t *testing.T) {
 		}
 		after := passports(t, l, events, tenant)
 		want := map[domain.Ref][2]string{}
-		for ref := range after {
+		moves, asked, wantAsked := map[domain.Move]int64{}, map[domain.Ref]bool{}, map[domain.Ref]bool{}
+		for _, ref := range slices.SortedFunc(maps.Keys(after), func(a, b domain.Ref) int {
+			return cmp.Or(cmp.Compare(a.Source, b.Source), cmp.Compare(a.ID, b.ID))
+		}) {
 			was, is := shown(before, ref, month), shown(after, ref, month)
 			if was != is {
 				want[ref] = [2]string{was, is}
+				moves[domain.Move{Before: classIn(before, ref, month), After: classIn(after, ref, month)}]++
+			}
+			if rapid.Bool().Draw(t, "asked") {
+				asked[ref], wantAsked[ref] = false, was != is
 			}
 		}
+		changes := l.Since(snapshot, len(events), asked)
 		got := map[domain.Ref][2]string{}
-		for _, c := range l.Since(snapshot) {
+		for _, c := range changes.First {
 			got[c.Ref] = [2]string{split(c.Before), split(c.After)}
 			seen[fmt.Sprint(c.Before != nil, c.After != nil)]++
 		}
 		if diff := gocmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 			t.Fatalf("%s %v since %d of %d events (-passports +changes):\n%s\n%s", tenant, month, until, len(events), diff, describe(events))
 		}
+		if changes.All != int64(len(want)) || !maps.Equal(moves, changes.Moves) || !maps.Equal(wantAsked, asked) {
+			t.Fatalf("%d changed: %d, %v; want %v; asked %v, want %v", len(want), changes.All, changes.Moves, moves, asked, wantAsked)
+		}
+		if !slices.IsSortedFunc(changes.First, func(a, b domain.Change) int {
+			return cmp.Or(cmp.Compare(atOf(a), atOf(b)), cmp.Compare(a.Ref.Source, b.Ref.Source), cmp.Compare(a.Ref.ID, b.Ref.ID))
+		}) {
+			t.Fatalf("not by R7's order: %+v", changes.First)
+		}
+		limit := rapid.IntRange(0, len(changes.First)).Draw(t, "limit")
+		few := l.Since(snapshot, limit, nil)
+		changes.First = changes.First[:limit]
+		if diff := gocmp.Diff(changes, few, cmpopts.EquateEmpty()); diff != "" {
+			t.Fatalf("the first %d (-of all +of few):\n%s", limit, diff)
+		}
 	})
 	t.Logf("(before, after): %v", seen)
 	if len(seen) < 3 {
 		t.Error("there were not calls that came, went and changed")
 	}
+}
+
+func atOf(c domain.Change) domain.Instant {
+	if c.After != nil {
+		return c.After.At
+	}
+	return c.Before.At
+}
+
+// classIn is the class of a call in a month; "": the month has it not.
+func classIn(all map[domain.Ref]domain.Passport, ref domain.Ref, month domain.Month) domain.Class {
+	if p, ok := all[ref]; ok && p.Month == month && p.Class != domain.ClassVoided {
+		return p.Class
+	}
+	return ""
 }
 
 // shown is what a passport says of a call in a month; "": the month has it not.

@@ -33,6 +33,10 @@ type Issue struct {
 	Replayed Statement
 	Bytes    []byte // the document of Replayed, canonical
 	turn     error  // not nil: another month was to close then
+
+	// Of an Issue that [Check] made:
+	BookedAt uint64          // the position of its month.closed
+	made     map[string]Made // what makes the lines that were issued otherwise, by where they stand
 }
 
 // Check is nil when the events still make the document.
@@ -114,34 +118,36 @@ func (i *Issue) Statement() (Statement, error) {
 	return s, nil
 }
 
-// A Difference is where an issued document and its replay say other things.
+// A Difference is where an issued document and its replay say other things. What
+// makes a replayed line is there if [Check] made the issue.
 type Difference struct {
 	Where    string `json:"where"`
 	Issued   string `json:"issued"` // "": not there
 	Replayed string `json:"replayed"`
+	Made
 }
 
 // Differences are where the issued document is not what its events make.
 func (i *Issue) Differences() []Difference {
 	was, err := i.Statement()
 	if err != nil {
-		return []Difference{{"document", err.Error(), "can be read"}}
+		return []Difference{{Where: "document", Issued: err.Error(), Replayed: "can be read"}}
 	}
 	before, now := lay(&was.InvoiceDocument), lay(&i.Replayed.InvoiceDocument)
 	before["booked"], now["booked"] = i.booked(), i.replayed()
 	before["digest"], now["digest"] = i.Digest, Digest(i.Document)
 	differences := []Difference{}
 	if i.turn != nil {
-		differences = append(differences, Difference{"order", i.turn.Error(), "months close in order"})
+		differences = append(differences, Difference{Where: "order", Issued: i.turn.Error(), Replayed: "months close in order"})
 	}
 	for _, where := range slices.Sorted(maps.Keys(union(before, now))) {
 		if before[where] != now[where] {
-			differences = append(differences, Difference{where, before[where], now[where]})
+			differences = append(differences, Difference{where, before[where], now[where], i.made[where]})
 		}
 	}
 	if len(differences) == 0 && !bytes.Equal(i.Document, i.Bytes) {
 		// The same in other words, or something that no document says.
-		differences = append(differences, Difference{"bytes", Digest(i.Document), Digest(i.Bytes)})
+		differences = append(differences, Difference{Where: "bytes", Issued: Digest(i.Document), Replayed: Digest(i.Bytes)})
 	}
 	return differences
 }
@@ -166,18 +172,31 @@ func lay(d *InvoiceDocument) map[string]string {
 		said["exception "+e.Reason] = fmt.Sprintf("%d, %d s", e.Count, e.Seconds)
 	}
 	for _, i := range d.Invoices {
-		name := fmt.Sprintf("invoice %s %s %s", i.Country, i.Plan, i.Currency)
+		name := whereInvoice(i.Country, i.Plan, i.Currency)
 		said[name+", total"] = i.Total
 		lay := func(where string, l Line) {
-			where += fmt.Sprintf(" %s %s %s at %s + %s, deck %s %s", l.DestinationCountry, l.Destination, l.Type, l.Price, l.ConnectFee, l.Deck, l.DeckVersion)
 			said[where] = fmt.Sprintf("%d calls, %d s, %s", l.Calls, l.Seconds, l.Amount)
 		}
 		for _, l := range i.Lines {
-			lay(name+", line", l)
+			lay(whereLine(name, l), l)
 		}
 		for _, a := range i.Adjustments {
-			lay(name+", adjustment of "+a.Month, a.Line)
+			lay(whereAdjustment(name, a), a.Line)
 		}
 	}
 	return said
+}
+
+func whereInvoice(country, plan, currency string) string {
+	return fmt.Sprintf("invoice %s %s %s", country, plan, currency)
+}
+
+func whereLine(invoice string, l Line) string { return where(invoice+", line", l) }
+
+func whereAdjustment(invoice string, a Adjustment) string {
+	return where(invoice+", adjustment of "+a.Month, a.Line)
+}
+
+func where(what string, l Line) string {
+	return fmt.Sprintf("%s %s %s %s at %s + %s, deck %s %s", what, l.DestinationCountry, l.Destination, l.Type, l.Price, l.ConnectFee, l.Deck, l.DeckVersion)
 }

@@ -26,7 +26,8 @@ func Replay(ctx context.Context, walk eventstore.Walk, tenant string, month doma
 }
 
 // Check makes a month's issued document again from the book alone. The error of
-// an Issue that no longer is what it was is its own, by [Issue.Check].
+// an Issue that no longer is what it was is its own, by [Issue.Check]; the book is
+// then read once more, for what makes its lines.
 func Check(ctx context.Context, walk eventstore.Walk, tenant string, month domain.Month, progress func(events, bytes uint64)) (Issue, error) {
 	r := replay{ledger: domain.NewLedger(), tenant: tenant, month: month}
 	if err := r.run(ctx, walk, progress); err != nil {
@@ -35,7 +36,10 @@ func Check(ctx context.Context, walk eventstore.Walk, tenant string, month domai
 	if r.closed == nil {
 		return Issue{}, fmt.Errorf("month %s of %s is not closed: there is no issued document to check", month, tenant)
 	}
-	return *r.closed, nil
+	if r.closed.Check() == nil {
+		return *r.closed, nil
+	}
+	return *r.closed, r.closed.find(ctx, walk, r.ledger, tenant, month)
 }
 
 // Fold makes the view of a tenant's months as of a position, by [Replay]'s rules.
@@ -93,6 +97,7 @@ func (r *replay) take(b *block.Block, head eventstore.Head) error {
 			if err != nil {
 				return err
 			}
+			issue.BookedAt = position
 			r.closed = &issue
 			if r.until == 0 {
 				return nil

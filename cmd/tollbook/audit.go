@@ -268,7 +268,7 @@ func (c *auditCmd) audit(ctx context.Context, std Streams, keys eventstore.Publi
 		}
 	}
 	report.checkDocument = checkDocument{
-		Tenant: p.Tenant, Month: p.Month, Number: issue.Number, Position: issue.Position, Digest: issue.Digest,
+		Tenant: p.Tenant, Month: p.Month, Number: issue.Number, Position: issue.Position, BookedAt: issue.BookedAt, Digest: issue.Digest,
 		Holds: issue.Check() == nil, Differences: issue.Differences(),
 	}
 	return report, issue, nil
@@ -328,9 +328,7 @@ func printAudit(w writer, r auditReport, p paint) {
 		fmt.Fprintf(w, "The pack is whole, and what its events make is the document in it, byte for byte.\n\n")
 	} else {
 		fmt.Fprintf(w, "The pack is whole, but the document in it is not what its events make.\n\n")
-		for _, d := range r.Differences {
-			fmt.Fprintf(w, "%s\n    issued   %s\n    replayed %s\n", p.bad(harmless(d.Where)), orNone(harmless(d.Issued)), orNone(harmless(d.Replayed)))
-		}
+		printDifferences(w, r.Differences, p)
 		fmt.Fprintln(w)
 	}
 	fmt.Fprintf(w, "document  %s of %s, %s, as of position %d\n", p.bold(r.Number), r.Tenant, r.Month, r.Position)

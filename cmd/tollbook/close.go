@@ -160,6 +160,7 @@ type checkDocument struct {
 	Month       string                   `json:"month"`
 	Number      string                   `json:"number"`
 	Position    uint64                   `json:"position"`
+	BookedAt    uint64                   `json:"booked_at,omitzero"` // the position of the event that has the document
 	Digest      string                   `json:"digest"`
 	Holds       bool                     `json:"holds"`
 	Differences []projections.Difference `json:"differences"`
@@ -172,7 +173,7 @@ func (c *replayCmd) check(ctx context.Context, std Streams) error {
 	}
 	problem := issue.Check()
 	doc := checkDocument{
-		Tenant: c.Tenant, Month: c.Month, Number: issue.Number, Position: issue.Position, Digest: issue.Digest,
+		Tenant: c.Tenant, Month: c.Month, Number: issue.Number, Position: issue.Position, BookedAt: issue.BookedAt, Digest: issue.Digest,
 		Holds: problem == nil, Differences: issue.Differences(),
 	}
 	err = c.print(std, doc, func(w writer) {
@@ -181,14 +182,38 @@ func (c *replayCmd) check(ctx context.Context, std Streams) error {
 				doc.Number, doc.Tenant, doc.Month, doc.Position, doc.Digest)
 			return
 		}
-		for _, d := range doc.Differences {
-			fmt.Fprintf(w, "%s\n    issued   %s\n    replayed %s\n", newPaint(std.Out).bad(d.Where), orNone(d.Issued), orNone(d.Replayed))
+		printDifferences(w, doc.Differences, newPaint(std.Out))
+		fmt.Fprintf(w, "\nThe events up to position %d make what is replayed; the document in the book, at position %d, says what is issued. Both can be shown to anybody.\n",
+			issue.Replayed.Position, issue.BookedAt)
+		if issue.Head != issue.Replayed.Head {
+			fmt.Fprintln(w, "The document names another block than holds that position: it was issued for other events, or was changed.")
 		}
+		fmt.Fprintln(w, "Whether events or document were written anew, an anchor that was kept elsewhere tells: tollbook verify --data DIR --anchor FILE\n"+
+			"If neither was, the program that issued it computed otherwise than this one.")
 	})
 	if err == nil && problem != nil {
 		err = fmt.Errorf("%w: %w", errCheck, problem)
 	}
 	return err
+}
+
+// printDifferences prints where a document does not hold, and what makes its lines.
+func printDifferences(w writer, differences []projections.Difference, p paint) {
+	for _, d := range differences {
+		fmt.Fprintf(w, "%s\n    issued   %s\n    replayed %s\n", p.bad(harmless(d.Where)), orNone(harmless(d.Issued)), orNone(harmless(d.Replayed)))
+		if d.See != "" {
+			fmt.Fprintf(w, "    made by  %s\n", d.See)
+		}
+		if d.Calls == 0 {
+			continue
+		}
+		fmt.Fprintf(w, "    made by  %s%s\n", counted(d.Calls, "call"), shownOf(int64(len(d.First)), d.Calls))
+		t := newTable("            position", "call", "answered (UTC)", "user", "called", ">billed m:ss", ">charged", ">exactly")
+		for _, c := range d.First {
+			t.row(nil, "            "+positions(c.Positions), c.Source+" "+c.ID, c.At, c.User, c.Called, minutes(c.Billed), minutes(c.Overage), c.Exact)
+		}
+		t.print(w, p)
+	}
 }
 
 // closeEvery is how often the months that close by themselves are looked at.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -155,7 +157,7 @@ func TestClosingJSON(t *testing.T) {
 	}
 	check := decoded[checkDocument](t, run(exitDone, monthArgs("replay", "contoso", "2026-10", "--data", r.dir, "--check")...))
 	if diff := cmp.Diff(checkDocument{
-		Tenant: "contoso", Month: "2026-10", Number: "2026-0001", Position: head.Events, Digest: closed.Digest, Holds: true, Differences: []projections.Difference{},
+		Tenant: "contoso", Month: "2026-10", Number: "2026-0001", Position: head.Events, BookedAt: head.Events + 1, Digest: closed.Digest, Holds: true, Differences: []projections.Difference{},
 	}, check); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
@@ -461,6 +463,11 @@ func TestTamperedDocuments(t *testing.T) {
 		}
 	}
 	const line = "invoice IT DOMESTIC_120 EUR"
+	// 20 minutes over, at 0.016.
+	madeOf3 := projections.Made{Calls: 1, First: []projections.MadeCall{{Positions: []uint64{7}, LineCall: projections.LineCall{
+		Ref: projections.Ref{Source: "switch/mil-1", ID: "3"}, At: "2026-11-06T09:00:00Z", User: "user000@contoso.example", Called: "+390612345678",
+		Billed: 140 * 60, Overage: 20 * 60, Exact: "8/25",
+	}}}}
 	for name, c := range map[string]struct {
 		edit    func(*domain.MonthClosed)
 		problem string
@@ -474,14 +481,23 @@ func TestTamperedDocuments(t *testing.T) {
 		"a line": {
 			rewrite(`"amount":"0.32","calls":1`, `"amount":"0.32","calls":9`), "is not what the events",
 			[]projections.Difference{{
-				Where: line + ", line IT Italy landline at 0.016 + 0, deck standard 1", Issued: "9 calls, 1200 s, 0.32", Replayed: "1 calls, 1200 s, 0.32",
+				Where: line + ", line IT Italy landline at 0.016 + 0, deck standard 1", Issued: "9 calls, 1200 s, 0.32", Replayed: "1 calls, 1200 s, 0.32", Made: madeOf3,
 			}},
 		},
 		"an adjustment": {
 			rewrite(`"month":"2026-10","price"`, `"month":"2026-09","price"`), "is not what the events",
 			[]projections.Difference{
 				{Where: line + ", adjustment of 2026-09 IT Italy landline at 0.016 + 0, deck standard 1", Issued: "1 calls, 600 s, 0.16"},
-				{Where: line + ", adjustment of 2026-10 IT Italy landline at 0.016 + 0, deck standard 1", Replayed: "1 calls, 600 s, 0.16"},
+				{Where: line + ", adjustment of 2026-10 IT Italy landline at 0.016 + 0, deck standard 1", Replayed: "1 calls, 600 s, 0.16", Made: projections.Made{
+					See: "tollbook diff --data DIR --tenant contoso --month 2026-10 --at 4 --at 7",
+				}},
+			},
+		},
+		"a line of its own": {
+			rewrite(`"destination":"Italy","destination_country":"IT","price":"0.016","seconds":1200`, `"destination":"Rome","destination_country":"IT","price":"0.016","seconds":1200`), "is not what the events",
+			[]projections.Difference{
+				{Where: line + ", line IT Italy landline at 0.016 + 0, deck standard 1", Replayed: "1 calls, 1200 s, 0.32", Made: madeOf3},
+				{Where: line + ", line IT Rome landline at 0.016 + 0, deck standard 1", Issued: "1 calls, 1200 s, 0.32"},
 			},
 		},
 		"the counts":           {rewrite(`"overage":1`, `"overage":0`), "is not what the events", nil},
@@ -537,6 +553,7 @@ func TestTamperedDocuments(t *testing.T) {
 		})
 	}
 
+	// What is said of a line that does not hold: the calls that make it, and where they are.
 	t.Run("a call", func(t *testing.T) {
 		dir := forge(t, r.dir, func(_ uint64, e *domain.Event) {
 			if call, ok := e.Data.(*domain.Call); ok && e.ID == "3" {
@@ -544,8 +561,49 @@ func TestTamperedDocuments(t *testing.T) {
 			}
 		})
 		p := command(t, monthArgs("replay", "contoso", "2026-11", "--data", dir, "--check")...)
-		if p.code != exitCheck || !strings.Contains(p.out, line+", line IT Italy landline at 0.016 + 0, deck standard 1\n    issued   1 calls, 1200 s, 0.32\n    replayed 1 calls, 1260 s, 0.34\n") {
-			t.Errorf("exit status %d:\n%s%s", p.code, p.out, p.err)
+		const want = `booked
+    issued   2026-0002, as of position 7, sha256:…
+    replayed 2026-0002, as of position 7, sha256:…
+document
+    issued   contoso 2026-11, issued, 2026-0002, as of position 7, sha256:…
+    replayed contoso 2026-11, issued, 2026-0002, as of position 7, sha256:…
+` + line + `, line IT Italy landline at 0.016 + 0, deck standard 1
+    issued   1 calls, 1200 s, 0.32
+    replayed 1 calls, 1260 s, 0.34
+    made by  1 call
+            position  call            answered (UTC)        user                     called         billed m:ss  charged  exactly
+            7         switch/mil-1 3  2026-11-06T09:00:00Z  user000@contoso.example  +390612345678       141:00    21:00   42/125
+` + line + `, total
+    issued   0.48
+    replayed 0.50
+
+The events up to position 7 make what is replayed; the document in the book, at position 8, says what is issued. Both can be shown to anybody.
+The document names another block than holds that position: it was issued for other events, or was changed.
+Whether events or document were written anew, an anchor that was kept elsewhere tells: tollbook verify --data DIR --anchor FILE
+If neither was, the program that issued it computed otherwise than this one.
+`
+		p.out = regexp.MustCompile(`sha256:[0-9a-f]{64}`).ReplaceAllString(p.out, "sha256:…")
+		if p.code != exitCheck || p.out != want {
+			t.Errorf("exit status %d:\n%s%s", p.code, cmp.Diff(want, p.out), p.err)
+		}
+	})
+	// An adjustment says how to see what made it, and that shows it.
+	t.Run("a late call", func(t *testing.T) {
+		dir := forge(t, r.dir, func(_ uint64, e *domain.Event) {
+			if call, ok := e.Data.(*domain.Call); ok && e.ID == "2" {
+				call.BillableMS += 60_000
+			}
+		})
+		p := command(t, monthArgs("replay", "contoso", "2026-11", "--data", dir, "--check", "--format", "json")...)
+		differences := decoded[checkDocument](t, p.out).Differences
+		i := slices.IndexFunc(differences, func(d projections.Difference) bool { return d.See != "" })
+		if i < 0 || differences[i].Replayed != "1 calls, 660 s, 0.18" {
+			t.Fatalf("%+v", differences)
+		}
+		args := strings.Fields(strings.Replace(differences[i].See, "DIR", dir, 1))[1:]
+		d := decoded[projections.DiffDocument](t, done(t, append(args, "--format", "json")...))
+		if len(d.Calls) != 1 || d.Calls[0].ID != "2" || d.Calls[0].After.Exact != "22/125" || len(d.Lines) != 1 || d.Lines[0].After.Seconds-d.Lines[0].Before.Seconds != 660 {
+			t.Errorf("%+v", d)
 		}
 	})
 	t.Run("a month twice", func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,18 +33,21 @@ func (c *diffCmd) Validate() error {
 	switch {
 	case len(c.At) > 2 || len(c.AsOf) > 2:
 		return errors.New("--at, --as-of: at most two")
+	case slices.Contains(c.At, 0):
+		return errPositionZero
 	case c.Limit < 0 || c.Limit > maxDiffed:
 		return fmt.Errorf("--limit %d: must be 0 to %d", c.Limit, maxDiffed)
 	}
-	for _, at := range c.At {
-		if at == 0 {
-			return errPositionZero
-		}
-	}
+	var times []domain.Instant
 	for _, text := range c.AsOf {
-		if _, err := parseAsOf(text); err != nil {
+		at, err := parseAsOf(text)
+		if err != nil {
 			return err
 		}
+		times = append(times, at)
+	}
+	if !slices.IsSorted(c.At) || !slices.IsSorted(times) {
+		return errors.New("--at, --as-of: name the earlier one first")
 	}
 	return validMonth(c.Tenant, c.Month)
 }
@@ -102,7 +106,8 @@ func (c *diffCmd) diff(ctx context.Context, std Streams) (doc projections.DiffDo
 		at = append(at, position)
 	}
 	at = append(at, 0, 0) // the end
-	bar := newProgress(std, "replaying", int64(endOr(at[1], walk.Anchor.Events)), "events")
+	// It reads them twice.
+	bar := newProgress(std, "comparing", 2*int64(endOr(at[1], walk.Anchor.Events)), "events")
 	defer bar.finish()
 	return projections.Diff(ctx, walk, c.Tenant, month, at[0], at[1], projections.DiffLimits{Calls: c.Limit, Events: c.Limit}, bar.set)
 }
@@ -117,19 +122,21 @@ func endOr(position, events uint64) uint64 {
 
 func printDiff(w writer, d projections.DiffDocument, p paint) {
 	state := func(s projections.StateOf) string {
-		text := fmt.Sprintf("position %d, %s", s.Position, s.Status)
+		text := fmt.Sprintf("position %d, known %s", s.Position, s.SealedAt)
 		if s.Number != nil {
-			text += " as " + *s.Number
+			text += ", issued as " + *s.Number
 		}
 		return text
 	}
-	fmt.Fprintf(w, "%s  from %s to %s\n", p.bold("Changes of "+d.Tenant+", "+d.Month), state(d.Before), state(d.After))
+	fmt.Fprintf(w, "%s\n  from %s\n  to   %s\n", p.bold("Changes of "+d.Tenant+", "+d.Month), state(d.Before), state(d.After))
 	if len(d.Totals)+len(d.Lines)+len(d.Pools)+len(d.Exceptions) == 0 && d.CallsChanged == 0 {
 		fmt.Fprintf(w, "\nNothing of the month has changed.\n")
 	}
-	section := func(title string, any bool, t *table) {
-		if any {
-			fmt.Fprintf(w, "\n%s\n", p.bold(title))
+	section := func(title string, found int64, t *table) {
+		if found > 0 {
+			fmt.Fprintf(w, "\n%s\n", p.bold(title+shownOf(int64(len(t.rows)), found)))
+		}
+		if len(t.rows) > 0 {
 			t.print(w, p)
 		}
 	}
@@ -138,7 +145,7 @@ func printDiff(w writer, d projections.DiffDocument, p paint) {
 	for _, c := range d.Totals {
 		t.row(nil, orDash(c.Country), c.Plan, c.Currency, textOr(c.Before, "–"), textOr(c.After, "–"), difference(textOr(c.Before, "0"), textOr(c.After, "0")))
 	}
-	section("Invoices", len(d.Totals) > 0, t)
+	section("Invoices", int64(len(d.Totals)), t)
 
 	t = newTable("country", "plan", "line", ">price/min", ">calls", ">m:ss", ">amount before", ">after", ">difference")
 	for _, c := range d.Lines {
@@ -154,10 +161,18 @@ func printDiff(w writer, d projections.DiffDocument, p paint) {
 		if c.Adjusts != "" {
 			name = "adjusts " + c.Adjusts + ": " + name
 		}
-		t.row(nil, orDash(c.Country), c.Plan, name, c.Price, signed(after.Calls-before.Calls), signedDuration(after.Seconds-before.Seconds),
+		price := c.Price
+		if c.ConnectFee != "0" {
+			price += " + " + c.ConnectFee
+		}
+		t.row(nil, orDash(c.Country), c.Plan, name, price, signed(after.Calls-before.Calls), signedDuration(after.Seconds-before.Seconds),
 			amounts[0], amounts[1], difference(before.Amount, after.Amount)+" "+c.Currency)
 	}
-	section("Lines", len(d.Lines) > 0, t)
+	section("Lines", int64(len(d.Lines)), t)
+	for _, month := range d.Adjusted() {
+		fmt.Fprintf(w, "What made the adjustments of %s: tollbook diff --data DIR --tenant %s --month %s --at %d --at %d\n",
+			month, d.Tenant, month, d.Before.Position, d.After.Position)
+	}
 
 	t = newTable("country", "plan", "user", "bucket", ">licences", ">granted m:ss", ">used", ">overage")
 	for _, c := range d.Pools {
@@ -171,7 +186,7 @@ func printDiff(w writer, d projections.DiffDocument, p paint) {
 		t.row(nil, orDash(c.Country), c.Plan, orDash(c.User), c.Bucket, arrow(grouped(before.Licences), grouped(after.Licences)),
 			arrow(minutes(before.Granted), minutes(after.Granted)), arrow(minutes(before.Used), minutes(after.Used)), arrow(minutes(before.Overage), minutes(after.Overage)))
 	}
-	section("Pools", len(d.Pools) > 0, t)
+	section("Pools", int64(len(d.Pools)), t)
 
 	t = newTable("exception", ">count", ">m:ss")
 	for _, c := range d.Exceptions {
@@ -184,9 +199,15 @@ func printDiff(w writer, d projections.DiffDocument, p paint) {
 		}
 		t.row(nil, c.Reason, arrow(grouped(before.Count), grouped(after.Count)), arrow(minutes(before.Seconds), minutes(after.Seconds)))
 	}
-	section("Exceptions", len(d.Exceptions) > 0, t)
+	section("Exceptions", int64(len(d.Exceptions)), t)
 
-	t = newTable("answered (UTC)", "call", "user", "called", "class", ">over m:ss", ">exactly", "because of")
+	t = newTable("class", ">calls")
+	for _, m := range d.Moves {
+		t.row(nil, arrow(textOr(m.Before, "–"), textOr(m.After, "–")), grouped(m.Calls))
+	}
+	section(counted(d.CallsChanged, "call")+" changed", int64(len(d.Moves)), t)
+
+	t = newTable("answered (UTC)", "call", "user", "called", "class", ">billed m:ss", ">over", ">exactly", "because of")
 	for _, c := range d.Calls {
 		var before, after projections.CallState
 		was, is := "–", "–"
@@ -200,26 +221,44 @@ func printDiff(w writer, d projections.DiffDocument, p paint) {
 		if c.After == nil {
 			one = before
 		}
-		by := "others of its pool"
-		if c.By != nil {
-			by = fmt.Sprintf("position %d", *c.By)
-		}
-		t.row(nil, one.At, c.Source+" "+c.ID, one.User, one.Called, arrow(was, is), arrow(minutes(before.Overage), minutes(after.Overage)),
-			arrow(orZero(before.Exact), orZero(after.Exact)), by)
+		t.row(nil, one.At, c.Source+" "+c.ID, one.User, one.Called, arrow(was, is), arrow(minutes(before.Billed), minutes(after.Billed)),
+			arrow(minutes(before.Overage), minutes(after.Overage)), arrow(orZero(before.Exact), orZero(after.Exact)), because(c))
 	}
-	section(counted(d.CallsChanged, "call")+" changed"+shownOf(int64(len(d.Calls)), d.CallsChanged), len(d.Calls) > 0, t)
+	section("The calls", d.CallsChanged, t)
 
 	t = newTable(">position", "known (UTC)", "type", "event", "about")
 	for _, e := range d.Events {
 		t.row(nil, fmt.Sprint(e.Position), e.SealedAt, strings.TrimSuffix(strings.TrimPrefix(string(e.Type), "tollbook."), ".v1"), e.Source+" "+e.ID, e.About)
 	}
-	section(counted(d.EventsFound, "event")+" between that can touch the month"+shownOf(int64(len(d.Events)), d.EventsFound), len(d.Events) > 0, t)
+	section(counted(d.EventsFound, "event")+" between that can have changed it", d.EventsFound, t)
+}
+
+// because says why a call changed.
+func because(c projections.CallChange) string {
+	switch c.Why {
+	case projections.WhyPool:
+		return "its pool"
+	case projections.WhyTerms:
+		return "its terms"
+	}
+	return "position " + positions(c.By)
+}
+
+func positions(list []uint64) string {
+	var texts []string
+	for _, position := range list {
+		texts = append(texts, fmt.Sprint(position))
+	}
+	return strings.Join(texts, ", ")
 }
 
 // shownOf says that a list is not whole.
 func shownOf(shown, all int64) string {
-	if shown == all {
+	switch shown {
+	case all:
 		return ""
+	case 0:
+		return ": see --limit"
 	}
 	return fmt.Sprintf(", the first %s", grouped(shown))
 }
