@@ -59,7 +59,7 @@ func (in *Intake) Book(ctx context.Context, records []eventstore.Record) ([]even
 func (in *Intake) Records(m Message) []eventstore.Record {
 	tenant, rest, err := parseSubject(m.Subject)
 	if m.AnyTenant && strings.HasPrefix(m.Subject, SubjectPrefix+domain.NoTenant+".") {
-		return in.each(m, domain.NoTenant, func(raw []byte) (domain.Event, string, error) {
+		return in.each(m, domain.NoTenant, cloudevents.Split, func(raw []byte) (domain.Event, string, error) {
 			e, err := cloudevents.Decode(raw, "")
 			return e, eventstore.ReasonSyntax, err
 		})
@@ -73,12 +73,13 @@ func (in *Intake) Records(m Message) []eventstore.Record {
 	}
 	switch {
 	case rest[0] == "cdr":
-		return in.each(m, tenant, in.switches.reader(tenant, rest))
+		split, read := in.switches.reader(tenant, rest)
+		return in.each(m, tenant, split, read)
 	case m.binary():
 		e, err := cloudevents.DecodeBinary(m.Header, m.Payload, tenant)
 		return []eventstore.Record{in.record(m, tenant, binaryRaw(m), e, eventstore.ReasonSyntax, err)}
 	}
-	return in.each(m, tenant, read)
+	return in.each(m, tenant, cloudevents.Split, read)
 }
 
 // attributes are the headers of binary mode that mean something.
@@ -128,15 +129,18 @@ func binaryRaw(m Message) []byte {
 // reader reads one record: an event, or why not, with the reason's code.
 type reader func(raw []byte) (domain.Event, string, error)
 
-func (in *Intake) each(m Message, tenant string, read reader) []eventstore.Record {
+// splitter cuts a payload into its records.
+type splitter func(payload []byte, each func(raw []byte) error) error
+
+func (in *Intake) each(m Message, tenant string, split splitter, read reader) []eventstore.Record {
 	var records []eventstore.Record
-	err := cloudevents.Split(m.Payload, func(raw []byte) error {
+	err := split(m.Payload, func(raw []byte) error {
 		e, reason, err := read(raw)
 		records = append(records, in.record(m, tenant, raw, e, reason, err))
 		return nil
 	})
 	if err == nil && len(records) == 0 {
-		err = fmt.Errorf("the message is empty: send one JSON object, an array of them, or one a line")
+		err = fmt.Errorf("the message is empty: send one record, such as a JSON object, or one a line")
 	}
 	if err != nil {
 		// As a whole: of a message that has no clear ends, parts are worth nothing.
@@ -147,7 +151,7 @@ func (in *Intake) each(m Message, tenant string, read reader) []eventstore.Recor
 
 func (in *Intake) record(m Message, tenant string, raw []byte, e domain.Event, reason string, err error) eventstore.Record {
 	if err == nil {
-		err = engineOnly(&e)
+		err = acceptable(&e)
 		reason = eventstore.ReasonSyntax
 	}
 	if err != nil {
@@ -171,13 +175,17 @@ func namedTenant(raw []byte) string {
 	return named.Tenant
 }
 
-// engineOnly refuses what only the engine itself may write.
-func engineOnly(e *domain.Event) error {
+// acceptable refuses what only the engine itself may write, and a configuration
+// that its format can do nothing with.
+func acceptable(e *domain.Event) error {
 	if e.Data.Type().Own() {
 		return fmt.Errorf("type: %s is written by the engine itself and can't be published", e.Data.Type())
 	}
 	if eventstore.OwnSource(e.Source) {
 		return fmt.Errorf("source: %s is the engine's own; use another", e.Source)
+	}
+	if config, ok := e.Data.(*domain.SwitchConfig); ok {
+		return cdr.Check(config)
 	}
 	return nil
 }

@@ -86,22 +86,24 @@ func waitingKey(tenant string, data *domain.Suspended) (key switchKey, ok bool) 
 	return switchKey{tenant, rest[2]}, true
 }
 
-// reader reads records that came on tollbook.<tenant>.cdr.<format>.<switch>.
-func (s *Switches) reader(tenant string, rest []string) reader {
-	refuse := func(reason, format string, args ...any) reader {
+// reader cuts and reads records that came on tollbook.<tenant>.cdr.<format>.<switch>.
+func (s *Switches) reader(tenant string, rest []string) (splitter, reader) {
+	split := cloudevents.Split
+	refuse := func(reason, format string, args ...any) (splitter, reader) {
 		err := fmt.Errorf(format, args...)
-		return func([]byte) (domain.Event, string, error) { return domain.Event{}, reason, err }
+		return split, func([]byte) (domain.Event, string, error) { return domain.Event{}, reason, err }
 	}
 	if len(rest) != 3 {
 		return refuse(eventstore.ReasonSubject, "subject tollbook.%s.%s: must be tollbook.<tenant>.cdr.<format>.<switch>", tenant, strings.Join(rest, "."))
 	}
 	if rest[1] == FormatCloudEvents {
-		return ownCalls(tenant, rest[2])
+		return split, ownCalls(tenant, rest[2])
 	}
 	format, ok := cdr.Lookup(rest[1])
 	if !ok {
 		return refuse(eventstore.ReasonFormat, "format %.40q is not one of %s", rest[1], strings.Join(append(cdr.Names(), FormatCloudEvents), ", "))
 	}
+	split = format.Split // also of a record that waits: each waits alone
 	s.mu.RLock()
 	config := s.configs[switchKey{tenant, rest[2]}]
 	s.mu.RUnlock()
@@ -111,7 +113,7 @@ func (s *Switches) reader(tenant string, rest []string) reader {
 	if config.Format != rest[1] {
 		return refuse(eventstore.ReasonFormat, "switch %.128q is configured for format %s, not %s", rest[2], config.Format, rest[1])
 	}
-	return func(raw []byte) (domain.Event, string, error) {
+	return split, func(raw []byte) (domain.Event, string, error) {
 		e, err := format.Read(raw, tenant, config)
 		if err != nil {
 			return e, reasonOf(err), err

@@ -297,8 +297,15 @@ type SwitchConfig struct {
 	NationalPrefix        string
 	InternalDigits        []int // lengths of internal numbers, ascending
 	TimeZone              string
-	User                  string // template over the record's fields and {tenant}
+	User                  string            // template over the record's fields and {tenant}
+	Options               map[string]string // what else its format has to know, by name; nil: nothing
 }
+
+// Limits of SwitchConfig.Options.
+const (
+	MaxOptions     = 64
+	MaxOptionBytes = 1024 // of one of them; its name is a name
+)
 
 // Suspended is a record that could not be booked, whole.
 type Suspended struct {

@@ -138,7 +138,7 @@ func (c *publishCmd) file(ctx context.Context, std Streams, client *api.Client, 
 	group.SetLimit(requestsAtOnce)
 	var mu sync.Mutex
 	var sent atomic.Int64
-	err := chunks(in, func(payload []byte) error {
+	err := c.chunks(in, func(payload []byte) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -203,9 +203,31 @@ func (t *publishReport) add(r api.Receipt) {
 	}
 }
 
-// chunks cuts a file into payloads of whole records: lines of NDJSON, or, where
-// the file begins with [ or its first line is not a whole JSON value, all of it.
-func chunks(in io.Reader, send func(payload []byte) error) error {
+// chunks cuts a file into payloads of whole records, as the format has them.
+func (c *publishCmd) chunks(in io.Reader, send func(payload []byte) error) error {
+	framing := cdr.Objects
+	if format, ok := cdr.Lookup(c.From); ok {
+		framing = format.Framing()
+	}
+	switch framing {
+	case cdr.Rows, cdr.Table:
+		return rowChunks(bufio.NewReaderSize(in, 1<<20), framing == cdr.Table, send)
+	case cdr.Whole:
+		data, err := io.ReadAll(io.LimitReader(in, maxRecordBytes+1))
+		if err == nil && len(data) > maxRecordBytes {
+			err = fmt.Errorf("is longer than %d bytes, the most a NATS message holds", maxRecordBytes)
+		}
+		if err != nil {
+			return err
+		}
+		return send(data)
+	}
+	return objectChunks(in, send)
+}
+
+// objectChunks cuts lines of NDJSON, or, where the file begins with [ or its
+// first line is not a whole JSON value, sends all of it.
+func objectChunks(in io.Reader, send func(payload []byte) error) error {
 	r := bufio.NewReaderSize(in, 1<<20)
 	first, err := firstByte(r)
 	if err != nil {
@@ -265,6 +287,60 @@ func lineChunks(r *bufio.Reader, send func([]byte) error) error {
 		}
 		if err != nil {
 			return flush()
+		}
+	}
+}
+
+// rowChunks sends rows of CSV together, below the header if there is one. A row
+// ends where a line does outside quotes.
+func rowChunks(r *bufio.Reader, header bool, send func([]byte) error) error {
+	var head, payload []byte
+	rows, number := 0, 1
+	flush := func() error {
+		if rows == 0 {
+			return nil
+		}
+		out := payload
+		payload, rows = append(make([]byte, 0, requestBytes+4096), head...), 0
+		return send(out)
+	}
+	for {
+		row, lines, err := readRow(r)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return fmt.Errorf("line %d: %w", number, err)
+		}
+		number += lines
+		switch {
+		case len(bytes.TrimSpace(row)) == 0:
+		case header && head == nil:
+			head = append(bytes.TrimRight(row, "\r\n"), '\n')
+			payload = append(payload, head...)
+		default:
+			if rows > 0 && len(payload)+len(row) > requestBytes || rows == requestRecords {
+				if err := flush(); err != nil {
+					return err
+				}
+			}
+			payload = append(append(payload, bytes.TrimRight(row, "\r\n")...), '\n')
+			rows++
+		}
+		if err != nil {
+			return flush()
+		}
+	}
+}
+
+// readRow reads lines until the quotes are even.
+func readRow(r *bufio.Reader) (row []byte, lines int, err error) {
+	for {
+		line, err := readLine(r)
+		row = append(row, line...)
+		lines++
+		if len(row) > maxRecordBytes {
+			return nil, lines, fmt.Errorf("a row is longer than %d bytes: a quote is not closed", maxRecordBytes)
+		}
+		if err != nil || bytes.Count(row, []byte{'"'})%2 == 0 {
+			return row, lines, err
 		}
 	}
 }

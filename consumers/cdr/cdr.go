@@ -29,12 +29,59 @@ const MaxRecordBytes = 256 << 10
 
 // A Format reads the records of one kind of switch.
 type Format struct {
-	name string
-	read func(record []byte, tenant string, cfg *domain.SwitchConfig) (domain.Event, error)
+	name    string
+	framing Framing
+	read    func(record []byte, tenant string, cfg *domain.SwitchConfig) (domain.Event, error)
+	options []option // what SwitchConfig.Options may have
+}
+
+// An option of a format is a text by name.
+type option struct {
+	name  string
+	check func(value string) error // nil: anything goes
 }
 
 var formats = map[string]Format{
-	kamailioName: {kamailioName, readKamailio},
+	kamailioName: {name: kamailioName, framing: Objects, read: readKamailio},
+}
+
+// Check says what of a switch's configuration its format can't do with. An
+// unknown format is no error: its records say so, and a later version may know it.
+func Check(cfg *domain.SwitchConfig) error {
+	f, ok := formats[cfg.Format]
+	if !ok {
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Options)) {
+		i := slices.IndexFunc(f.options, func(o option) bool { return o.name == name })
+		if i < 0 {
+			known := "none"
+			if len(f.options) > 0 {
+				var names []string
+				for _, o := range f.options {
+					names = append(names, o.name)
+				}
+				known = strings.Join(names, ", ")
+			}
+			return fmt.Errorf("options: %q is no option of format %s, which has %s", name, f.name, known)
+		}
+		if check := f.options[i].check; check != nil {
+			if err := check(cfg.Options[name]); err != nil {
+				return fmt.Errorf("options: %s %.80q: %w", name, cfg.Options[name], err)
+			}
+		}
+	}
+	return nil
+}
+
+// oneOf is the check of an option that is one of some words.
+func oneOf(words ...string) func(string) error {
+	return func(value string) error {
+		if slices.Contains(words, value) {
+			return nil
+		}
+		return fmt.Errorf("must be %s", strings.Join(words, " or "))
+	}
 }
 
 // Lookup returns the format that SwitchConfig.Format names.
@@ -71,6 +118,9 @@ const (
 	CodeNumber = "number" // a telephone number cannot be read with the switch's dial plan
 	CodeTime   = "time"   // a time or a length is missing, out of range or contradicts another
 	CodeUser   = "user"   // the switch's template for the user gives none
+
+	// CodeExcluded: the record is understood, and is about what another record bills.
+	CodeExcluded = "excluded"
 )
 
 // A Refusal says why a record is no call event.

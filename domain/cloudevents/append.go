@@ -278,6 +278,9 @@ func appendSwitch(dst []byte, v *domain.SwitchConfig) []byte {
 		w.list("international_prefixes", v.InternationalPrefixes)
 	}
 	w.optional("national_prefix", v.NationalPrefix)
+	if len(v.Options) > 0 {
+		w.texts("options", v.Options)
+	}
 	w.text("switch", v.Switch)
 	w.text("time_zone", v.TimeZone)
 	w.optional("user", v.User)

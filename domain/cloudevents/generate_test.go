@@ -263,6 +263,10 @@ func genTenantConfig(t *rapid.T) *domain.TenantConfig {
 	}
 }
 
+func genOptions(t *rapid.T) map[string]string {
+	return genMap(t, rapid.StringMatching(`[a-z0-9_.-]{1,20}`), rapid.StringMatching(`[ -~]{1,40}|[à-ÿ]{1,9}`))
+}
+
 func genSwitchConfig(t *rapid.T) *domain.SwitchConfig {
 	token := rapid.StringMatching(`[!-),+-\-0-=?-~]{1,128}`)
 	s := &domain.SwitchConfig{
@@ -273,6 +277,7 @@ func genSwitchConfig(t *rapid.T) *domain.SwitchConfig {
 		NationalPrefix:        optional(t, genDigits),
 		TimeZone:              genZone.Draw(t, "zone"),
 		User:                  optional(t, genName),
+		Options:               genOptions(t),
 	}
 	for n := 2; n <= 6; n++ {
 		if rapid.Bool().Draw(t, "internal") {
