@@ -58,28 +58,31 @@ func (in *Intake) Book(ctx context.Context, records []eventstore.Record) ([]even
 // suspends its bytes.
 func (in *Intake) Records(m Message) []eventstore.Record {
 	tenant, rest, err := parseSubject(m.Subject)
+	said := tenant // by the subject; "": by each event itself
 	if m.AnyTenant && strings.HasPrefix(m.Subject, SubjectPrefix+domain.NoTenant+".") {
-		return in.each(m, domain.NoTenant, cloudevents.Split, func(raw []byte) (domain.Event, string, error) {
-			e, err := cloudevents.Decode(raw, "")
-			return e, eventstore.ReasonSyntax, err
-		})
+		tenant, said, rest, err = domain.NoTenant, "", []string{"events"}, nil
 	}
 	if err != nil {
 		return []eventstore.Record{in.suspend(domain.NoTenant, m.Subject, m.Payload, eventstore.ReasonSubject, err)}
 	}
-	read := func(raw []byte) (domain.Event, string, error) {
-		e, err := cloudevents.Decode(raw, tenant)
-		return e, eventstore.ReasonSyntax, err
+	cdrs := rest[0] == "cdr"
+	events := !cdrs || len(rest) == 3 && rest[1] == FormatCloudEvents
+	if events && m.binary() {
+		e, err := cloudevents.DecodeBinary(m.Header, m.Payload, said)
+		reason := eventstore.ReasonSyntax
+		if err == nil && cdrs {
+			reason, err = eventstore.ReasonSubject, ownCall(&e, rest[2])
+		}
+		return []eventstore.Record{in.record(m, tenant, binaryRaw(m), e, reason, err)}
 	}
-	switch {
-	case rest[0] == "cdr":
+	if cdrs {
 		split, read := in.switches.reader(tenant, rest)
 		return in.each(m, tenant, split, read)
-	case m.binary():
-		e, err := cloudevents.DecodeBinary(m.Header, m.Payload, tenant)
-		return []eventstore.Record{in.record(m, tenant, binaryRaw(m), e, eventstore.ReasonSyntax, err)}
 	}
-	return in.each(m, tenant, cloudevents.Split, read)
+	return in.each(m, tenant, cloudevents.Split, func(raw []byte) (domain.Event, string, error) {
+		e, err := cloudevents.Decode(raw, said)
+		return e, eventstore.ReasonSyntax, err
+	})
 }
 
 // attributes are the headers of binary mode that mean something.
@@ -156,7 +159,7 @@ func (in *Intake) record(m Message, tenant string, raw []byte, e domain.Event, r
 	}
 	if err != nil {
 		if tenant == domain.NoTenant {
-			tenant = namedTenant(raw)
+			tenant = namedTenant(m, raw)
 		}
 		return in.suspend(tenant, m.Subject, raw, reason, err)
 	}
@@ -165,11 +168,16 @@ func (in *Intake) record(m Message, tenant string, raw []byte, e domain.Event, r
 
 // namedTenant is whose desk a refused event of a file goes to: the tenant it
 // names, where that much of it can be read.
-func namedTenant(raw []byte) string {
+func namedTenant(m Message, raw []byte) string {
 	var named struct {
 		Tenant string `json:"tenant"`
 	}
-	if json.Unmarshal(raw, &named) != nil || !ValidTenant(named.Tenant) {
+	if m.binary() {
+		named.Tenant = m.Header("ce-tenant")
+	} else if json.Unmarshal(raw, &named) != nil {
+		return domain.NoTenant
+	}
+	if !ValidTenant(named.Tenant) {
 		return domain.NoTenant
 	}
 	return named.Tenant

@@ -128,35 +128,40 @@ func (s *Switches) reader(tenant string, rest []string) (splitter, reader) {
 // configuration, as there is nothing to translate.
 const FormatCloudEvents = "cloudevents"
 
-// ownCalls reads events in structured mode, and takes a switch's calls from that
-// switch only: neither its source nor a call it corrects may be another's.
+// ownCalls reads events in structured mode, and takes a switch's own calls only.
 func ownCalls(tenant, sw string) reader {
-	own := "switch/" + sw
-	isOwn := func(source string) bool { return source == own || strings.HasPrefix(source, own+"/") }
 	return func(raw []byte) (domain.Event, string, error) {
 		e, err := cloudevents.Decode(raw, tenant)
 		if err != nil {
 			return e, eventstore.ReasonSyntax, err
 		}
-		changed := own // whose call is corrected or voided
-		switch data := e.Data.(type) {
-		case *domain.Call:
-		case *domain.Correction:
-			changed = data.Ref.Source
-		case *domain.Void:
-			changed = data.Ref.Source
-		default:
-			return e, eventstore.ReasonSubject, fmt.Errorf("type: %s is not a switch's to publish: its subject takes calls, their corrections and voids", e.Data.Type())
-		}
-		const rule = "%s: %q is not the switch of the subject: must be %s or begin with %s/"
-		if !isOwn(e.Source) {
-			return e, eventstore.ReasonSubject, fmt.Errorf(rule, "source", e.Source, own, own)
-		}
-		if !isOwn(changed) {
-			return e, eventstore.ReasonSubject, fmt.Errorf(rule, "data.ref.source", changed, own, own)
-		}
-		return e, "", nil
+		return e, eventstore.ReasonSubject, ownCall(&e, sw)
 	}
+}
+
+// ownCall refuses what is not a switch's to say: neither the source of its event
+// nor a call it corrects may be another's.
+func ownCall(e *domain.Event, sw string) error {
+	own := "switch/" + sw
+	isOwn := func(source string) bool { return source == own || strings.HasPrefix(source, own+"/") }
+	changed := own // whose call is corrected or voided
+	switch data := e.Data.(type) {
+	case *domain.Call:
+	case *domain.Correction:
+		changed = data.Ref.Source
+	case *domain.Void:
+		changed = data.Ref.Source
+	default:
+		return fmt.Errorf("type: %s is not a switch's to publish: its subject takes calls, their corrections and voids", e.Data.Type())
+	}
+	const rule = "%s: %q is not the switch of the subject: must be %s or begin with %s/"
+	if !isOwn(e.Source) {
+		return fmt.Errorf(rule, "source", e.Source, own, own)
+	}
+	if !isOwn(changed) {
+		return fmt.Errorf(rule, "data.ref.source", changed, own, own)
+	}
+	return nil
 }
 
 // TakeUp books the records that were suspended only because their switch was

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"golang.org/x/sync/errgroup"
 
 	"tollbook/api"
@@ -206,7 +207,8 @@ func (t *publishReport) add(r api.Receipt) {
 // chunks cuts a file into payloads of whole records, as the format has them.
 func (c *publishCmd) chunks(in io.Reader, send func(payload []byte) error) error {
 	framing := cdr.Objects
-	if format, ok := cdr.Lookup(c.From); ok {
+	format, ok := cdr.Lookup(c.From)
+	if ok {
 		framing = format.Framing()
 	}
 	switch framing {
@@ -221,6 +223,8 @@ func (c *publishCmd) chunks(in io.Reader, send func(payload []byte) error) error
 			return err
 		}
 		return send(data)
+	case cdr.Pages:
+		return pageChunks(bufio.NewReaderSize(in, 1<<20), format, send)
 	}
 	return objectChunks(in, send)
 }
@@ -237,6 +241,54 @@ func objectChunks(in io.Reader, send func(payload []byte) error) error {
 		return arrayChunks(r, send)
 	}
 	return lineChunks(r, send)
+}
+
+// pageChunks sends the rows of pages together. A file that ends or breaks inside a
+// page fails, naming which; the pages before it are sent.
+func pageChunks(r *bufio.Reader, format cdr.Format, send func(payload []byte) error) error {
+	first, err := firstByte(r)
+	if err != nil {
+		return err
+	}
+	if first == '[' {
+		return arrayChunks(r, send)
+	}
+	var payload []byte
+	rows := 0
+	flush := func() error {
+		if rows == 0 {
+			return nil
+		}
+		out := payload
+		payload, rows = make([]byte, 0, requestBytes+4096), 0
+		return send(out)
+	}
+	d := jsontext.NewDecoder(r, jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))
+	for page := 1; ; page++ {
+		value, err := d.ReadValue()
+		if errors.Is(err, io.EOF) {
+			return flush()
+		}
+		if err != nil {
+			return errors.Join(flush(), fmt.Errorf("page %d: %w", page, err))
+		}
+		err = format.Split(value, func(row []byte) error {
+			if len(row) > maxRecordBytes {
+				return fmt.Errorf("has a row longer than %d bytes, the most a NATS message holds", maxRecordBytes)
+			}
+			if len(payload)+len(row) > requestBytes || rows == requestRecords {
+				if err := flush(); err != nil {
+					return err
+				}
+			}
+			payload = append(append(payload, row...), '\n')
+			rows++
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("page %d: %w", page, err)
+		}
+	}
 }
 
 func firstByte(r *bufio.Reader) (byte, error) {

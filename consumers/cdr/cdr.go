@@ -33,6 +33,9 @@ type Format struct {
 	framing Framing
 	read    func(record []byte, tenant string, cfg *domain.SwitchConfig) (domain.Event, error)
 	options []option // what SwitchConfig.Options may have
+
+	// check says what of a configuration can't be right beyond each option; nil: nothing.
+	check func(cfg *domain.SwitchConfig) error
 }
 
 // An option of a format is a text by name.
@@ -43,6 +46,13 @@ type option struct {
 
 var formats = map[string]Format{
 	kamailioName: {name: kamailioName, framing: Objects, read: readKamailio},
+	graphName:    {name: graphName, framing: Pages, read: readGraph, check: graphReport.check},
+	teamsName:    {name: teamsName, framing: Table, read: readTeams, check: teamsReport.check},
+	csvName:      {name: csvName, framing: Table, read: readCSV, options: tableOptions, check: checkMapping},
+	jsonName:     {name: jsonName, framing: Objects, read: readJSON, options: mappingOptions, check: checkMapping},
+
+	freeswitchName:    {name: freeswitchName, framing: Objects, read: readFreeSWITCH, options: freeswitchOptions},
+	freeswitchXMLName: {name: freeswitchXMLName, framing: Whole, read: readFreeSWITCHXML, options: freeswitchOptions},
 }
 
 // Check says what of a switch's configuration its format can't do with. An
@@ -70,6 +80,9 @@ func Check(cfg *domain.SwitchConfig) error {
 				return fmt.Errorf("options: %s %.80q: %w", name, cfg.Options[name], err)
 			}
 		}
+	}
+	if f.check != nil {
+		return f.check(cfg)
 	}
 	return nil
 }
@@ -167,6 +180,10 @@ func refuse(code, field, value, rule string, args ...any) *Refusal {
 	return &Refusal{Code: code, Field: field, Value: value, Rule: rule}
 }
 
+// kindLeg is the kind of a leg that another leg's record bills. Its call is
+// inbound, so that it costs nothing, and has the other one's correlation.
+const kindLeg = "leg"
+
 // A Reconcile sums what records came to, so that a batch can be compared with
 // the switch's own ledger. It counts what it is given: a record given twice
 // counts twice.
@@ -184,6 +201,9 @@ func (r *Reconcile) Add(e domain.Event) {
 		return
 	}
 	r.Records++
+	if c.Kind == kindLeg {
+		return // another record has the same talk
+	}
 	r.TalkMS += c.BillableMS
 	r.Dispositions[c.Disposition]++
 	if c.Disposition == domain.Answered {
