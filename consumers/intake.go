@@ -199,7 +199,12 @@ func acceptable(e *domain.Event) error {
 }
 
 func (in *Intake) suspend(tenant, subject string, raw []byte, reason string, err error) eventstore.Record {
-	return eventstore.Record{Event: eventstore.Suspend(tenant, subject, raw, reason, err.Error(), in.clock()), Subject: subject}
+	e := eventstore.Suspend(tenant, subject, raw, reason, err.Error(), in.clock())
+	if refusal, ok := err.(*cdr.Refusal); ok && refusal.Sequence.Has {
+		data := e.Data.(*domain.Suspended)
+		data.Source, data.Sequence = refusal.Source, refusal.Sequence
+	}
+	return eventstore.Record{Event: e, Subject: subject}
 }
 
 // parseSubject splits tollbook.<tenant>.<rest…>.

@@ -313,6 +313,11 @@ type Suspended struct {
 	Detail  string // one line: what, where, what to do
 	Subject string // where it came in
 	Raw     []byte // the record as it came, up to the size a message may have
+
+	// Whose number the record carries, where its format has numbers and that much of
+	// it could be read. The envelope of a CloudEvent says it itself.
+	Source   string
+	Sequence Sequence
 }
 
 // Recycled says that a suspended record was taken up after all. The event that

@@ -142,6 +142,11 @@ type Refusal struct {
 	Field string // of the record; empty: the record as a whole
 	Value string // what the field has, its telephone numbers masked, cut to maxValueBytes
 	Rule  string // what was expected, and what to do
+
+	// The event's, where the format has a counter and they were read before: the
+	// record came, whatever else is wrong with it.
+	Source   string
+	Sequence domain.Sequence
 }
 
 // Limits of a refusal's parts keep it to one readable line, and below

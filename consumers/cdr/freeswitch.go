@@ -140,6 +140,7 @@ func (l *freeswitchLeg) read(tenant string, cfg *domain.SwitchConfig) (domain.Ev
 	l.event.Tenant = tenant
 	for _, step := range []func() *Refusal{l.side, l.identity, l.times, l.outcome, l.numbers, l.user} {
 		if refusal := step(); refusal != nil {
+			refusal.Source, refusal.Sequence = l.event.Source, l.event.Sequence
 			return domain.Event{}, refusal
 		}
 	}

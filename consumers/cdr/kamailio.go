@@ -76,6 +76,7 @@ func readKamailio(record []byte, tenant string, cfg *domain.SwitchConfig) (domai
 	k.event.Tenant = tenant
 	for _, step := range []func() *Refusal{k.identity, k.outcome, k.times, k.numbers, k.user} {
 		if refusal := step(); refusal != nil {
+			refusal.Source, refusal.Sequence = k.event.Source, k.event.Sequence
 			return domain.Event{}, refusal
 		}
 	}

@@ -481,6 +481,10 @@ func (c *cursor) suspended(v *domain.Suspended) {
 			v.Subject = c.text(domain.MaxReasonBytes, ruleReason)
 		case "raw":
 			v.Raw = c.base64()
+		case "source":
+			v.Source = c.visible()
+		case "sequence":
+			v.Sequence = c.sequence()
 		default:
 			c.skip()
 		}

@@ -45,6 +45,9 @@ var genData = rapid.OneOf(
 		if raw := rapid.SliceOf(rapid.Byte()).Draw(t, "raw"); len(raw) > 0 {
 			s.Raw = raw
 		}
+		if rapid.Bool().Draw(t, "numbered") {
+			s.Source, s.Sequence = genVisible.Draw(t, "source"), domain.Sequence{N: rapid.Uint64().Draw(t, "number"), Has: true}
+		}
 		return s
 	}),
 	data(func(t *rapid.T) *domain.Recycled {
