@@ -439,6 +439,9 @@ func (l *lab) lost(t *testing.T) (lost []number) {
 		n := number{c.account, c.seq}
 		switch {
 		case l.unbookable(c.callID): // it came, and waits in suspense
+			if named[n] {
+				t.Errorf("number %v is in suspense, and missing by gaps", n)
+			}
 		case have[n] == named[n]:
 			t.Errorf("number %v: in the book %t, missing by gaps %t", n, have[n], named[n])
 		case !have[n]:
