@@ -11,6 +11,14 @@ type closings struct {
 	closed []*MonthClosed                // in order
 	issued map[Month]map[billedLine]cell // by closed month, as last issued or adjusted
 	waived map[Month]map[string]int64    // exceptions by reason that keep nothing open
+
+	closedAt map[Month]madeAt // what a month was made of when it was closed
+}
+
+// madeAt tells whether a month was changed in the meantime.
+type madeAt struct {
+	month   *month
+	changes uint64
 }
 
 // A billedLine is a line of an invoice, and of which one.
@@ -48,13 +56,16 @@ func (a *account) next() (Month, bool) {
 func (a *account) close(data *MonthClosed) {
 	a.closed = append(a.closed, data)
 	if a.issued == nil {
-		a.issued = map[Month]map[billedLine]cell{}
+		a.issued, a.closedAt = map[Month]map[billedLine]cell{}, map[Month]madeAt{}
 	}
 	a.resolve()
 	for id, m := range a.months {
 		if id <= data.Month {
 			a.issued[id] = m.billed()
 		}
+	}
+	if m := a.months[data.Month]; m != nil {
+		a.closedAt[data.Month] = madeAt{m, m.changes}
 	}
 	// A month whose calls have all gone to others is billed as nothing.
 	for id := range a.issued {

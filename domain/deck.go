@@ -2,6 +2,7 @@ package domain
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 )
@@ -75,6 +76,7 @@ func (h *deckHistory) at(t Instant) *deckVersion {
 
 // A deckVersion answers which row prices a number.
 type deckVersion struct {
+	name     string
 	version  string
 	from     Instant
 	currency Currency
@@ -113,7 +115,7 @@ func newDeckVersion(parts []*Deck) *deckVersion {
 		seen[p.Part] = true
 		rows += len(p.Rows)
 	}
-	v := &deckVersion{version: first.Version, from: first.EffectiveFrom, currency: first.Currency, rows: make(map[prefix]rate, rows)}
+	v := &deckVersion{name: first.Deck, version: first.Version, from: first.EffectiveFrom, currency: first.Currency, rows: make(map[prefix]rate, rows)}
 	lines := map[Line]*Line{}
 	lengths := map[uint8]bool{}
 	for _, p := range parts {
@@ -168,4 +170,38 @@ func (v *deckVersion) lookup(n Number) (rate, bool) {
 		}
 	}
 	return rate{}, false
+}
+
+// matches are the rows whose prefix n has, the longest first: the one that
+// lookup finds, and those that lost to it.
+func (v *deckVersion) matches(n Number) (rows []RowMatch) {
+	if n.Short() {
+		if r, ok := v.lookup(n); ok {
+			rows = append(rows, match(prefix{n.Digits, n.Len, true}, r))
+		}
+		return rows
+	}
+	for _, l := range v.lengths {
+		if l > n.Len {
+			continue
+		}
+		key := prefix{n.Digits / pow10[n.Len-l], l, false}
+		if r, ok := v.rows[key]; ok {
+			rows = append(rows, match(key, r))
+		}
+	}
+	return rows
+}
+
+func match(key prefix, r rate) RowMatch {
+	return RowMatch{Prefix: key.String(), Line: *r.line, Increment: r.increment}
+}
+
+// String is the prefix as decks write it.
+func (p prefix) String() string {
+	text := fmt.Sprintf("%0*d", p.len, p.digits)
+	if p.short {
+		return "=" + text
+	}
+	return text
 }

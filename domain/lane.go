@@ -159,18 +159,8 @@ search:
 func (l *lane) drawSlot(m *month, at int, used []int64) draw {
 	d := draw{used: used, over: map[uint32]cell{}, overBy: make([]int64, len(l.buckets))}
 	if l.end != fromStart && at < len(l.slots) {
-		calls := slices.Clone(l.slots[at].calls)
-		slices.SortFunc(calls, m.order)
-		ended := false
-		for _, index := range calls {
-			c := &m.calls[index]
-			var drawn int64
-			if !ended {
-				drawn = min(int64(c.billed), l.granted[c.bucket]-used[c.bucket])
-				used[c.bucket] += drawn
-				ended = used[c.bucket] >= l.granted[c.bucket]
-			}
-			if over := int64(c.billed) - drawn; over > 0 {
+		l.take(m, &l.slots[at], used, func(index uint32, over int64) bool {
+			if c := &m.calls[index]; over > 0 {
 				sum := d.over[c.line]
 				sum.add(1, over)
 				d.over[c.line] = sum
@@ -179,7 +169,8 @@ func (l *lane) drawSlot(m *month, at int, used []int64) draw {
 					d.firstOver = c.at
 				}
 			}
-		}
+			return true
+		})
 		at++
 	}
 	for ; d.firstOver == 0 && at < len(l.slots); at++ {
@@ -190,4 +181,60 @@ func (l *lane) drawSlot(m *month, at int, used []int64) draw {
 		}
 	}
 	return d
+}
+
+// take draws the calls of a slot one by one, in their order, on what its buckets
+// have used before, and tells each of every call and its overage, until it
+// returns false (R7). used is what they have used in the end.
+func (l *lane) take(m *month, s *slot, used []int64, each func(index uint32, over int64) bool) {
+	calls := slices.Clone(s.calls)
+	slices.SortFunc(calls, m.order)
+	ended := false
+	for _, index := range calls {
+		c := &m.calls[index]
+		var drawn int64
+		if !ended {
+			drawn = min(int64(c.billed), l.granted[c.bucket]-used[c.bucket])
+			used[c.bucket] += drawn
+			ended = used[c.bucket] >= l.granted[c.bucket]
+		}
+		if !each(index, int64(c.billed)-drawn) {
+			return
+		}
+	}
+}
+
+// usedBefore is what the buckets have used before a slot that is not after the end.
+func (l *lane) usedBefore(n int32) []int64 {
+	used := make([]int64, len(l.buckets))
+	for i := range l.slots {
+		if l.slots[i].n >= n {
+			break
+		}
+		for b, seconds := range l.slots[i].seconds {
+			used[b] += seconds
+		}
+	}
+	return used
+}
+
+// overages tells each of every call of the lane that has overage, and how much.
+func (l *lane) overages(m *month, each func(index uint32, over int64)) {
+	for i := range l.slots {
+		s := &l.slots[i]
+		switch {
+		case s.n < l.end:
+		case s.n > l.end:
+			for _, index := range s.calls {
+				each(index, int64(m.calls[index].billed))
+			}
+		default:
+			l.take(m, s, l.usedBefore(s.n), func(index uint32, over int64) bool {
+				if over > 0 {
+					each(index, over)
+				}
+				return true
+			})
+		}
+	}
 }

@@ -8,6 +8,8 @@ type licence struct {
 	from, to Instant // half-open
 	plan     string
 	country  string
+	by       int32 // which of the user's events made it
+	endedBy  int32 // and which ended it; while to is forever: none
 }
 
 // forever ends a licence that nothing ended.
@@ -33,13 +35,13 @@ func intervals(events []licenceEvent, familyOf func(plan string) Family) (held [
 		}
 		if holds {
 			last := &(*list)[len(*list)-1]
-			last.to = at
+			last.to, last.endedBy = at, int32(i)
 			if last.from == last.to { // an empty interval vanishes
 				*list = (*list)[:len(*list)-1]
 			}
 		}
 		if !removal {
-			*list = append(*list, licence{at, forever, e.plan, e.country})
+			*list = append(*list, licence{from: at, to: forever, plan: e.plan, country: e.country, by: int32(i)})
 		}
 	}
 	return held

@@ -77,9 +77,27 @@ func (c *chain) next(n uint64, data []byte, leaves bool) (*block.Block, []merkle
 	return b, hashes, nil
 }
 
+// A Reader is the part of a [Log] that a walk needs.
+type Reader interface {
+	Read(ctx context.Context, from uint64, each func(n uint64, block []byte) error) error
+	Head(ctx context.Context) (uint64, error)
+}
+
+// Walk walks the book while it is written, up to where it is now.
+func (b *Book) Walk() Walk { return Walk{Log: reading{b}} }
+
+// reading is a book as a Reader.
+type reading struct{ book *Book }
+
+func (r reading) Read(ctx context.Context, from uint64, each func(n uint64, block []byte) error) error {
+	return r.book.Blocks(ctx, from, each)
+}
+
+func (r reading) Head(context.Context) (uint64, error) { return r.book.Head().Block, nil }
+
 // A Walk reads a log from its first block on.
 type Walk struct {
-	Log    Log
+	Log    Reader
 	Anchor *Anchor // what the book must reach; nil: not compared
 	Leaves bool    // check every event against the Merkle tree, not only the blocks against the chain
 	Until  uint64  // stop after the block that holds this position; 0: at the end
@@ -120,6 +138,27 @@ func (w Walk) run(ctx context.Context, c *chain, each func(b *block.Block, leave
 		return err
 	}
 	return w.Anchor.reached(c.head)
+}
+
+// PositionAt is the position up to which the book was known at t: that of the last
+// block before the first that was sealed later. Block times are the engine's own.
+// 0: nothing was.
+func (w Walk) PositionAt(ctx context.Context, t domain.Instant) (position uint64, err error) {
+	err = w.Log.Read(ctx, 1, func(n uint64, data []byte) error {
+		header, err := block.DecodeHeader(data)
+		if err != nil {
+			return fmt.Errorf("%w: block %d: %w", ErrCorrupt, n, err)
+		}
+		if header.SealedAt > t {
+			return errEnough
+		}
+		position = header.First - 1 + uint64(header.Count)
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return position, err
 }
 
 // instant is a clock as the book uses it.

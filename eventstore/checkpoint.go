@@ -297,6 +297,11 @@ func (k *SigningKey) Sign(c Checkpoint) (SignedAnchor, error) {
 	return SignedAnchor{c, k.Name(), string(signed)}, nil
 }
 
+// SignText signs lines that are no anchor, as a note.
+func (k *SigningKey) SignText(text string) ([]byte, error) {
+	return note.Sign(&note.Note{Text: text}, k.signer)
+}
+
 func readKeyFile(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {

@@ -16,29 +16,11 @@ import (
 // position. progress, if not nil, is told of every block: events and bytes so far.
 func Replay(ctx context.Context, walk eventstore.Walk, tenant string, month domain.Month, until uint64, progress func(events, bytes uint64)) (Statement, error) {
 	r := replay{ledger: domain.NewLedger(), tenant: tenant, month: month, until: until}
-	if until != 0 {
-		// One event more: it may say that the month was closed there.
-		walk.Until = until + 1
-	}
-	var size uint64
-	_, err := walk.Run(ctx, func(b *block.Block, head eventstore.Head, bytes int) error {
-		if err := r.take(b, head); err != nil {
-			return err
-		}
-		size += uint64(bytes)
-		if progress != nil {
-			progress(head.Events, size)
-		}
-		return nil
-	})
-	if err != nil {
+	if err := r.run(ctx, walk, progress); err != nil {
 		return Statement{}, err
 	}
 	if r.closed != nil && (until == 0 || until == r.closed.Replayed.Position) {
 		return r.closed.Replayed, nil
-	}
-	if until > r.head.Events {
-		return Statement{}, fmt.Errorf("position %d is beyond the end of the book: it has %d events", until, r.head.Events)
 	}
 	return statement(r.ledger.Draft(tenant, month), r.head), nil
 }
@@ -47,21 +29,26 @@ func Replay(ctx context.Context, walk eventstore.Walk, tenant string, month doma
 // an Issue that no longer is what it was is its own, by [Issue.Check].
 func Check(ctx context.Context, walk eventstore.Walk, tenant string, month domain.Month, progress func(events, bytes uint64)) (Issue, error) {
 	r := replay{ledger: domain.NewLedger(), tenant: tenant, month: month}
-	var size uint64
-	_, err := walk.Run(ctx, func(b *block.Block, head eventstore.Head, bytes int) error {
-		size += uint64(bytes)
-		if progress != nil {
-			progress(head.Events, size)
-		}
-		return r.take(b, head)
-	})
-	if err != nil {
+	if err := r.run(ctx, walk, progress); err != nil {
 		return Issue{}, err
 	}
 	if r.closed == nil {
 		return Issue{}, fmt.Errorf("month %s of %s is not closed: there is no issued document to check", month, tenant)
 	}
 	return *r.closed, nil
+}
+
+// Fold makes the view of a tenant's months as of a position, by [Replay]'s rules.
+func Fold(ctx context.Context, walk eventstore.Walk, tenant string, month domain.Month, until uint64, progress func(events, bytes uint64)) (*View, error) {
+	r := replay{ledger: domain.NewLedger(), tenant: tenant, month: month, until: until}
+	if err := r.run(ctx, walk, progress); err != nil {
+		return nil, err
+	}
+	v := &View{Ledger: r.ledger, Head: r.head}
+	if r.closed != nil && (until == 0 || until == r.closed.Replayed.Position) {
+		v.Number = r.closed.Number
+	}
+	return v, nil
 }
 
 // A replay is the fold of one tenant's events.
@@ -73,6 +60,25 @@ type replay struct {
 
 	head   eventstore.Head // of the last event taken
 	closed *Issue          // the month's
+}
+
+func (r *replay) run(ctx context.Context, walk eventstore.Walk, progress func(events, bytes uint64)) error {
+	if r.until != 0 {
+		// One event more: it may say that the month was closed there.
+		walk.Until = r.until + 1
+	}
+	var size uint64
+	_, err := walk.Run(ctx, func(b *block.Block, head eventstore.Head, bytes int) error {
+		size += uint64(bytes)
+		if progress != nil {
+			progress(head.Events, size)
+		}
+		return r.take(b, head)
+	})
+	if err == nil && r.until > r.head.Events {
+		err = fmt.Errorf("position %d is beyond the end of the book: it has %d events", r.until, r.head.Events)
+	}
+	return err
 }
 
 func (r *replay) take(b *block.Block, head eventstore.Head) error {
@@ -88,6 +94,9 @@ func (r *replay) take(b *block.Block, head eventstore.Head) error {
 				return err
 			}
 			r.closed = &issue
+			if r.until == 0 {
+				return nil
+			}
 		}
 		if r.until != 0 && position > r.until {
 			return nil

@@ -70,7 +70,7 @@ func validMonth(tenant, month string) error {
 // given, else from the engine.
 func ask[D any](ctx context.Context, std Streams, m *monthOf, offline func(projections.Statement) D, online func(context.Context, *api.Client) (D, error)) (d D, err error) {
 	if m.Data != "" {
-		statement, err := replayMonth(ctx, std, m.Data, m.Tenant, m.Month, 0)
+		statement, err := replayMonth(ctx, std, m.Data, m.Tenant, m.Month, 0, "")
 		if err != nil {
 			return d, checkFailed(err)
 		}
@@ -120,22 +120,37 @@ func (c *invoiceCmd) Run(ctx context.Context, std Streams) error {
 
 // replayCmd computes a month from the book alone, also while an engine runs.
 type replayCmd struct {
-	Data   string `required:"" type:"existingdir" placeholder:"DIR" help:"Data directory."`
-	Tenant string `required:"" help:"Tenant."`
-	Month  string `required:"" placeholder:"2026-10" help:"Calendar month."`
-	At     uint64 `xor:"at" placeholder:"POSITION" help:"As of this position of the book; without it, where the month was closed, or else the end."`
-	Check  bool   `xor:"at" help:"Compare with the document that was issued, byte for byte."`
+	Data   string  `required:"" type:"existingdir" placeholder:"DIR" help:"Data directory."`
+	Tenant string  `required:"" help:"Tenant."`
+	Month  string  `required:"" placeholder:"2026-10" help:"Calendar month."`
+	At     *uint64 `xor:"at" placeholder:"POSITION" help:"As of this position of the book; without it, where the month was closed, or else the end."`
+	AsOf   string  `xor:"at" placeholder:"TIME" help:"As it was known then: 2026-11-03T08:00:00Z, or a day, which is its start in UTC."`
+	Check  bool    `xor:"at" help:"Compare with the document that was issued, byte for byte."`
 	format
 }
 
 // Validate is called by kong, before anything is done.
-func (c *replayCmd) Validate() error { return validMonth(c.Tenant, c.Month) }
+func (c *replayCmd) Validate() error {
+	if c.At != nil && *c.At == 0 {
+		return errPositionZero
+	}
+	if c.AsOf != "" {
+		if _, err := parseAsOf(c.AsOf); err != nil {
+			return err
+		}
+	}
+	return validMonth(c.Tenant, c.Month)
+}
 
 func (c *replayCmd) Run(ctx context.Context, std Streams) error {
 	if c.Check {
 		return c.check(ctx, std)
 	}
-	statement, err := replayMonth(ctx, std, c.Data, c.Tenant, c.Month, c.At)
+	at := uint64(0)
+	if c.At != nil {
+		at = *c.At
+	}
+	statement, err := replayMonth(ctx, std, c.Data, c.Tenant, c.Month, at, c.AsOf)
 	if err != nil {
 		return checkFailed(err)
 	}

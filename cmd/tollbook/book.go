@@ -75,8 +75,9 @@ func checkMonth(ctx context.Context, std Streams, dir, tenant, month string) (pr
 	return issue, eventstore.Damaged(dir, err)
 }
 
-// replayMonth computes a month from a directory's book alone.
-func replayMonth(ctx context.Context, std Streams, dir, tenant, month string, at uint64) (projections.Statement, error) {
+// replayMonth computes a month from a directory's book alone, as of a position or,
+// where that is given, a time.
+func replayMonth(ctx context.Context, std Streams, dir, tenant, month string, at uint64, asOf string) (projections.Statement, error) {
 	id, err := domain.ParseMonth(month)
 	if err != nil {
 		return projections.Statement{}, err
@@ -86,7 +87,12 @@ func replayMonth(ctx context.Context, std Streams, dir, tenant, month string, at
 		return projections.Statement{}, err
 	}
 	defer closeLog()
-	bar := newProgress(std, "replaying", int64(walk.Anchor.Events), "events")
+	if asOf != "" {
+		if at, err = positionAsOf(ctx, walk, asOf); err != nil {
+			return projections.Statement{}, eventstore.Damaged(dir, err)
+		}
+	}
+	bar := newProgress(std, "replaying", int64(endOr(at, walk.Anchor.Events)), "events")
 	defer bar.finish()
 	statement, err := projections.Replay(ctx, walk, tenant, id, at, func(events, _ uint64) { bar.set(events) })
 	return statement, eventstore.Damaged(dir, err)

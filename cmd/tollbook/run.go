@@ -48,8 +48,12 @@ type cli struct {
 	Invoice       invoiceCmd       `cmd:"" help:"A month's overage invoices."`
 	Close         closeCmd         `cmd:"" help:"Close a month and issue its document."`
 	Documents     documentsCmd     `cmd:"" help:"The documents issued to a tenant."`
+	UBL           ublCmd           `cmd:"" name:"ubl" help:"Write a closed month's invoices and credit notes as UBL 2.1 XML, for accounting software."`
 	Exceptions    exceptionsCmd    `cmd:"" help:"Waive what needs attention before a month can close."`
 	Replay        replayCmd        `cmd:"" help:"Compute a month again from the book alone."`
+	AuditPack     auditPackCmd     `cmd:"" help:"Put an issued document and all it depends on into one signed file."`
+	Audit         auditCmd         `cmd:"" help:"Check an audit pack and make its document again, with nothing but the file."`
+	Diff          diffCmd          `cmd:"" help:"What of a month changed between two positions of the book, and which events did it."`
 	Backup        backupCmd        `cmd:"" help:"Copy the book to a directory or a file, also while an engine runs on it."`
 	Restore       restoreCmd       `cmd:"" help:"Put a backup in the place of a directory's book, once all of it is checked."`
 	Verify        verifyCmd        `cmd:"" help:"Walk every block of the book: numbers, hashes, events, anchor. Or check a proof."`

@@ -1,0 +1,378 @@
+package projections
+
+import (
+	"errors"
+	"fmt"
+	"math/big"
+	"strings"
+
+	"tollbook/domain"
+	"tollbook/eventstore"
+)
+
+// A Ref names an event in documents.
+type Ref struct {
+	Source string `json:"source"`
+	ID     string `json:"id"`
+}
+
+// AsOf says of which state of a month a document is.
+type AsOf struct {
+	Tenant   string  `json:"tenant"`
+	Month    string  `json:"month"`
+	Status   string  `json:"status"` // draft or issued
+	Number   *string `json:"number"` // of the issued document
+	Position uint64  `json:"position"`
+	Head     string  `json:"head"`
+}
+
+func asOf(ledger *domain.Ledger, tenant string, month domain.Month, head eventstore.Head, number string) AsOf {
+	a := AsOf{Tenant: tenant, Month: month.String(), Status: StatusDraft, Position: head.Events, Head: head.String()}
+	if number != "" {
+		a.Status, a.Number = StatusIssued, &number
+	}
+	return a
+}
+
+// A View is a ledger as of a position of the book, to ask why its months are what
+// they are. It must not be used by two goroutines at once.
+type View struct {
+	Ledger *domain.Ledger
+	Head   eventstore.Head
+	Number string // of the document that was issued as of this position; "": none
+}
+
+// A CallDocument says of one call what it costs and why.
+type CallDocument struct {
+	AsOf
+	Ref       Ref          `json:"ref"` // of the call
+	AmendedBy *Ref         `json:"amended_by,omitzero"`
+	At        string       `json:"at"` // decides its month (R1)
+	Class     string       `json:"class"`
+	Rule      string       `json:"rule"`
+	Licence   *LicenceUsed `json:"licence,omitzero"`
+	Deck      *DeckUsed    `json:"deck,omitzero"`
+	Rows      []DeckRow    `json:"rows,omitzero"` // the first one prices the call, the others are shorter and lost
+	Billing   Billing      `json:"billing"`
+	Pool      *PoolUsed    `json:"pool,omitzero"`
+	Cost      *Cost        `json:"cost,omitzero"`
+}
+
+// LicenceUsed is the interval that holds the call (R3).
+type LicenceUsed struct {
+	Plan    string  `json:"plan"`
+	Country string  `json:"country"`
+	From    string  `json:"from"`
+	To      *string `json:"to"` // not in it; null: nothing has ended it
+	By      Ref     `json:"by"`
+	EndedBy *Ref    `json:"ended_by,omitzero"`
+}
+
+// DeckUsed is the version in force at the call.
+type DeckUsed struct {
+	Deck          string `json:"deck"`
+	Version       string `json:"version"`
+	EffectiveFrom string `json:"effective_from"`
+	Currency      string `json:"currency"`
+}
+
+// DeckRow is a row whose prefix the called number has.
+type DeckRow struct {
+	Prefix     string `json:"prefix"`
+	Country    string `json:"country"`
+	Name       string `json:"name"`
+	Type       string `json:"type"`
+	Price      string `json:"price"`
+	ConnectFee string `json:"connect_fee"`
+	Increment  string `json:"increment"`
+}
+
+// Billing is R2.
+type Billing struct {
+	BillableMS int64  `json:"billable_ms"`
+	Seconds    int64  `json:"seconds"` // billable_ms, rounded up
+	Increment  string `json:"increment"`
+	Billed     int64  `json:"billed_seconds"`
+}
+
+// PoolUsed is what the call drew of its pool (R7), in seconds.
+type PoolUsed struct {
+	Country        string `json:"country"`
+	Plan           string `json:"plan"`
+	User           string `json:"user,omitzero"`
+	Bucket         string `json:"bucket"`
+	Linked         bool   `json:"linked"`
+	Granted        int64  `json:"granted_seconds"`
+	Before         int64  `json:"before_seconds"`
+	After          int64  `json:"after_seconds"`
+	Drawn          int64  `json:"drawn_seconds"`
+	Overage        int64  `json:"overage_seconds"`
+	EndedBy        *Ref   `json:"ended_by,omitzero"` // the call that had used the rest before
+	GrantedNothing bool   `json:"granted_nothing,omitzero"`
+}
+
+// Cost is the call's share of its invoice line. Fractions are of the currency's
+// unit, such as 61/480.
+type Cost struct {
+	Seconds int64       `json:"seconds"`
+	Exact   string      `json:"exact"`
+	Line    LineOfMonth `json:"line"`
+}
+
+// LineOfMonth is an invoice line, with the one rounding it has (R9).
+type LineOfMonth struct {
+	Country  string `json:"country"`
+	Plan     string `json:"plan"`
+	Currency string `json:"currency"`
+	Line
+	Exact    string `json:"exact"`
+	Rounding string `json:"rounding"` // amount − exact
+}
+
+func lineOfMonth(country, plan string, l domain.InvoiceLine) LineOfMonth {
+	exact := domain.ExactCharge(l.Price, l.Fee, l.Calls, l.Seconds)
+	amount, _ := new(big.Rat).SetString(l.Amount.String())
+	return LineOfMonth{
+		Country: country, Plan: plan, Currency: string(l.Currency), Line: line(l),
+		Exact: exact.RatString(), Rounding: new(big.Rat).Sub(amount, exact).RatString(),
+	}
+}
+
+// ErrNoCall is of an event that no month has as a call.
+var ErrNoCall = errors.New("no month has this call")
+
+// Call explains the call that an event reported: e is that event, a call.
+func (v *View) Call(e *domain.Event) (CallDocument, error) {
+	data, ok := e.Data.(*domain.Call)
+	if !ok {
+		return CallDocument{}, ErrNoCall
+	}
+	p, ok := v.Ledger.Explain(e.Tenant, domain.Ref{Source: e.Source, ID: e.ID}, e.Time, data)
+	if !ok {
+		return CallDocument{}, ErrNoCall
+	}
+	d := CallDocument{
+		AsOf: asOf(v.Ledger, e.Tenant, p.Month, v.Head, v.Number), Ref: Ref(p.Ref), AmendedBy: refOf(p.Amended),
+		At: p.At.String(), Class: string(p.Class), Rule: p.Rule,
+	}
+	if p.Call == nil {
+		return d, nil
+	}
+	d.Billing = Billing{p.Call.BillableMS, p.Seconds, p.Increment.String(), p.Billed}
+	if l := p.Licence; l != nil {
+		d.Licence = &LicenceUsed{Plan: l.Plan, Country: l.Country, From: l.From.String(), By: Ref(l.By), EndedBy: refOf(l.EndedBy)}
+		if l.To != domain.Forever {
+			to := l.To.String()
+			d.Licence.To = &to
+		}
+	}
+	if k := p.Deck; k != nil {
+		d.Deck = &DeckUsed{k.Deck, k.Version, k.From.String(), string(k.Currency)}
+	}
+	for _, r := range p.Rows {
+		d.Rows = append(d.Rows, DeckRow{
+			r.Prefix, r.Line.Country, r.Line.Name, r.Line.RowType, r.Line.Price.String(), r.Line.Fee.String(), r.Increment.String(),
+		})
+	}
+	if u := p.Pool; u != nil {
+		d.Pool = &PoolUsed{
+			u.Country, u.Plan, u.User, u.Bucket, u.Linked, u.Granted, u.Before, u.After, u.Drawn, u.Over, refOf(u.Ended), u.EmptyFromStart,
+		}
+	}
+	if c := p.Cost; c != nil {
+		d.Cost = &Cost{c.Seconds, c.Exact.RatString(), lineOfMonth(c.Country, c.Plan, c.Line)}
+	}
+	return d, nil
+}
+
+func refOf(r *domain.Ref) *Ref {
+	if r == nil {
+		return nil
+	}
+	ref := Ref(*r)
+	return &ref
+}
+
+// A LineQuery picks lines of a month's invoices; what is empty picks any.
+type LineQuery struct {
+	Country            string `json:"country,omitzero"` // of the pool
+	Plan               string `json:"plan,omitzero"`
+	Currency           string `json:"currency,omitzero"`
+	DestinationCountry string `json:"destination_country,omitzero"`
+	Destination        string `json:"destination,omitzero"`
+	Type               string `json:"type,omitzero"`
+	Price              string `json:"price,omitzero"`
+	ConnectFee         string `json:"connect_fee,omitzero"`
+	Deck               string `json:"deck,omitzero"`
+	DeckVersion        string `json:"deck_version,omitzero"`
+}
+
+func (q *LineQuery) picks(i *domain.Invoice, l *domain.InvoiceLine) bool {
+	for _, pair := range [][2]string{
+		{q.Country, i.Country}, {q.Plan, i.Plan}, {q.Currency, string(i.Currency)}, {q.DestinationCountry, l.Country}, {q.Destination, l.Name},
+		{q.Type, l.RowType}, {q.Price, l.Price.String()}, {q.ConnectFee, l.Fee.String()}, {q.Deck, l.Deck}, {q.DeckVersion, l.Version},
+	} {
+		if pair[0] != "" && pair[0] != pair[1] {
+			return false
+		}
+	}
+	return true
+}
+
+// A LineDocument is an invoice line and a page of its calls.
+type LineDocument struct {
+	AsOf
+	Line  LineOfMonth `json:"line"`
+	Calls []LineCall  `json:"calls"` // by R7's order
+	Next  *After      `json:"next"`  // where the next page begins; null: this is the last
+}
+
+// A LineCall is what one call adds to a line.
+type LineCall struct {
+	Ref
+	At      string `json:"at"`
+	User    string `json:"user"`
+	Called  string `json:"called"`
+	Billed  int64  `json:"billed_seconds"`
+	Overage int64  `json:"overage_seconds"`
+	Outside bool   `json:"outside,omitzero"`
+	Exact   string `json:"exact"` // those of all calls add up to that of the line
+}
+
+// After is a call behind which a page begins.
+type After struct {
+	At string `json:"at"`
+	Ref
+}
+
+// MaxPage is how many calls a page may have.
+const MaxPage = 10_000
+
+// Line is the one line that q picks, with the calls after one; nil: from the
+// first. Where q picks none or several, the error says which there are.
+func (v *View) Line(tenant string, month domain.Month, q LineQuery, after *domain.Share, limit int) (LineDocument, error) {
+	d := LineDocument{AsOf: asOf(v.Ledger, tenant, month, v.Head, v.Number), Calls: []LineCall{}}
+	invoices := v.Ledger.Rating(tenant, month).Invoices
+	var invoice *domain.Invoice
+	var line *domain.InvoiceLine
+	picked := 0
+	var names []string
+	for i := range invoices {
+		for j := range invoices[i].Lines {
+			if l := &invoices[i].Lines[j]; q.picks(&invoices[i], l) {
+				invoice, line = &invoices[i], l
+				if picked++; picked <= linesNamed {
+					names = append(names, fmt.Sprintf("%s %s: %s %s %s at %s + %s, %s %s",
+						invoice.Country, invoice.Plan, l.Country, l.Name, l.RowType, l.Price, l.Fee, l.Deck, l.Version))
+				}
+			}
+		}
+	}
+	switch {
+	case picked == 0:
+		return d, fmt.Errorf("no line of %s is so; see 'tollbook invoice --tenant %s --month %s'", month, tenant, month)
+	case picked > 1:
+		more := ""
+		if picked > linesNamed {
+			more = fmt.Sprintf("; and %d more", picked-linesNamed)
+		}
+		return d, fmt.Errorf("%d lines are so, name one: %s%s", picked, strings.Join(names, "; "), more)
+	}
+	d.Line = lineOfMonth(invoice.Country, invoice.Plan, *line)
+	shares, more := v.Ledger.LineCalls(tenant, month, invoice.Country, invoice.Plan, line.Line, after, min(max(limit, 1), MaxPage))
+	for i := range shares {
+		s := &shares[i]
+		d.Calls = append(d.Calls, LineCall{Ref(s.Ref), s.At.String(), s.User, s.Called.String(), s.Billed, s.Over, s.Outside, s.Exact.RatString()})
+	}
+	if more {
+		last := &d.Calls[len(d.Calls)-1]
+		d.Next = &After{last.At, last.Ref}
+	}
+	return d, nil
+}
+
+// linesNamed is how many lines an error names.
+const linesNamed = 5
+
+// A GrantDocument says how licences make a pool's minutes (R5).
+type GrantDocument struct {
+	AsOf
+	Country   string          `json:"country"`
+	Plan      string          `json:"plan"`
+	User      string          `json:"user,omitzero"`
+	Grant     string          `json:"grant"` // the plan's rule
+	From      string          `json:"from"`  // of the month
+	To        string          `json:"to"`
+	Licences  int64           `json:"licences"`
+	Buckets   []GrantedBucket `json:"buckets"`
+	Intervals []GrantInterval `json:"intervals"` // by user and time
+	Next      int             `json:"next"`      // of the intervals, where the next page begins; 0: this is the last
+}
+
+// A GrantedBucket is what a bucket is granted.
+type GrantedBucket struct {
+	Name    string  `json:"name"`
+	Granted int64   `json:"granted_seconds"`
+	At      *string `json:"at"` // the instant whose licences make it; null: the rule knows none
+}
+
+// A GrantInterval is one licence within the month and what it adds.
+type GrantInterval struct {
+	User    string   `json:"user"`
+	Country string   `json:"country"`
+	From    string   `json:"from"`
+	To      string   `json:"to"`
+	By      Ref      `json:"by"`
+	Minutes []int64  `json:"minutes"` // by bucket, of such a licence
+	Seconds []string `json:"seconds"` // by bucket, that it adds; those of all add up to the grant, rounded down
+}
+
+// Grant explains the grant of a pool, with the intervals from a number on.
+func (v *View) Grant(tenant string, month domain.Month, country, plan, user string, from, limit int) (GrantDocument, error) {
+	g, ok := v.Ledger.ExplainGrant(tenant, month, country, plan, user)
+	if !ok {
+		return GrantDocument{}, fmt.Errorf("%s has no such pool; see 'tollbook pools --tenant %s --month %s'", month, tenant, month)
+	}
+	d := GrantDocument{
+		AsOf: asOf(v.Ledger, tenant, month, v.Head, v.Number), Country: g.Country, Plan: g.Plan, User: g.User, Grant: g.Rule.String(),
+		From: g.From.String(), To: g.To.String(), Licences: g.Licences, Intervals: []GrantInterval{},
+	}
+	for _, b := range g.Buckets {
+		bucket := GrantedBucket{Name: b.Name, Granted: b.Seconds}
+		if b.At != 0 {
+			at := b.At.String()
+			bucket.At = &at
+		}
+		d.Buckets = append(d.Buckets, bucket)
+	}
+	from = min(max(from, 0), len(g.Intervals))
+	to := min(from+min(max(limit, 1), MaxPage), len(g.Intervals))
+	for _, s := range g.Intervals[from:to] {
+		i := GrantInterval{User: s.User, Country: s.Country, From: s.From.String(), To: s.To.String(), By: Ref(s.By), Minutes: s.Minutes}
+		for _, seconds := range s.Seconds {
+			i.Seconds = append(i.Seconds, seconds.RatString())
+		}
+		d.Intervals = append(d.Intervals, i)
+	}
+	if to < len(g.Intervals) {
+		d.Next = to
+	}
+	return d, nil
+}
+
+// View calls ask with the live months, of which a closed month is the issued one
+// only if nothing has changed in it since. Where that is not so, ask is not called,
+// and the position is returned as of which it was issued: [Fold] makes that view.
+// ask must not keep the view.
+func (m *Months) View(tenant string, month domain.Month, ask func(*View) error) (issuedAt uint64, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	v := View{Ledger: m.ledger, Head: m.head}
+	if i := m.issue(tenant, month); i != nil {
+		if !m.ledger.Unchanged(tenant, month) {
+			return i.Position, nil
+		}
+		v.Number = i.Number
+	}
+	return 0, ask(&v)
+}
