@@ -1,5 +1,6 @@
 // Package api is how others ask a running engine: a NATS service (micro) with
-// request and reply, the client that the command line uses, and the page.
+// request and reply, the client that the command line uses, the page, and the
+// intake over HTTP.
 //
 // Subjects, all with JSON:
 //
@@ -27,4 +28,18 @@
 // A refusal has the headers Nats-Service-Error-Code (400 wrong request, 503 the
 // engine takes no more) and Nats-Service-Error, one line that says what to do.
 // Answers of more than [gzipFrom] bytes are gzip, with the header Content-Encoding.
+//
+// Over HTTP records are posted, and answered with a [Receipt] too:
+//
+//	POST /v1/events                          CloudEvents in the HTTP binding: structured, batch, binary; or one a line (application/x-ndjson)
+//	POST /v1/cdr/{tenant}/{format}/{switch}  records of the switch's own format: the payload of tollbook.<tenant>.cdr.<format>.<switch>
+//
+// 200 says that every record is booked, suspended or a repeat, and on disk: what
+// can't be read is kept, not refused. 429 and 503, with Retry-After, ask for the
+// same again, which is safe: what was booked already is a repeat. Any other
+// status says that sending it again can't help. All but 200 come with one line of
+// RFC 9457 (application/problem+json). A body has at most [MaxBody] bytes, also
+// once its gzip is undone. With users of serve --auth, a switch posts its own
+// records only, as on NATS; TestHTTPUsers shows it, TestKillHTTP that nothing is
+// lost, and TestHTTPSlowBook and TestHTTPMemory that nothing piles up.
 package api

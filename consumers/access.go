@@ -300,6 +300,17 @@ func (u User) permissions(api API) *server.Permissions {
 	return &server.Permissions{Publish: only(publish, never), Subscribe: only(listen, nil)}
 }
 
+// MayPublish reports whether the user may publish on an intake subject, without
+// wildcards: what NATS enforces, for whoever comes another way.
+func (u User) MayPublish(subject string) bool {
+	if !strings.HasPrefix(subject, SubjectPrefix) || !server.IsValidLiteralSubject(subject) {
+		return false
+	}
+	p := u.permissions(API{}).Publish
+	matches := func(filter string) bool { return server.SubjectMatchesFilter(subject, filter) }
+	return slices.ContainsFunc(p.Allow, matches) && !slices.ContainsFunc(p.Deny, matches)
+}
+
 // only allows these subjects. For NATS an empty list would mean all of them.
 func only(allow, deny []string) *server.SubjectPermission {
 	if len(allow) == 0 {

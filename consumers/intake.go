@@ -58,27 +58,31 @@ func (in *Intake) Book(ctx context.Context, records []eventstore.Record) ([]even
 // suspends its bytes.
 func (in *Intake) Records(m Message) []eventstore.Record {
 	tenant, rest, err := parseSubject(m.Subject)
+	said := tenant // by the subject; "": by each event itself
 	if m.AnyTenant && strings.HasPrefix(m.Subject, SubjectPrefix+domain.NoTenant+".") {
-		return in.each(m, domain.NoTenant, func(raw []byte) (domain.Event, string, error) {
-			e, err := cloudevents.Decode(raw, "")
-			return e, eventstore.ReasonSyntax, err
-		})
+		tenant, said, rest, err = domain.NoTenant, "", []string{"events"}, nil
 	}
 	if err != nil {
 		return []eventstore.Record{in.suspend(domain.NoTenant, m.Subject, m.Payload, eventstore.ReasonSubject, err)}
 	}
-	read := func(raw []byte) (domain.Event, string, error) {
-		e, err := cloudevents.Decode(raw, tenant)
+	cdrs := rest[0] == "cdr"
+	events := !cdrs || len(rest) == 3 && rest[1] == FormatCloudEvents
+	if events && m.binary() {
+		e, err := cloudevents.DecodeBinary(m.Header, m.Payload, said)
+		reason := eventstore.ReasonSyntax
+		if err == nil && cdrs {
+			reason, err = eventstore.ReasonSubject, ownCall(&e, rest[2])
+		}
+		return []eventstore.Record{in.record(m, tenant, binaryRaw(m), e, reason, err)}
+	}
+	if cdrs {
+		split, read := in.switches.reader(tenant, rest)
+		return in.each(m, tenant, split, read)
+	}
+	return in.each(m, tenant, cloudevents.Split, func(raw []byte) (domain.Event, string, error) {
+		e, err := cloudevents.Decode(raw, said)
 		return e, eventstore.ReasonSyntax, err
-	}
-	switch {
-	case rest[0] == "cdr":
-		return in.each(m, tenant, in.switches.reader(tenant, rest))
-	case m.binary():
-		e, err := cloudevents.DecodeBinary(m.Header, m.Payload, tenant)
-		return []eventstore.Record{in.record(m, tenant, binaryRaw(m), e, eventstore.ReasonSyntax, err)}
-	}
-	return in.each(m, tenant, read)
+	})
 }
 
 // attributes are the headers of binary mode that mean something.
@@ -128,15 +132,18 @@ func binaryRaw(m Message) []byte {
 // reader reads one record: an event, or why not, with the reason's code.
 type reader func(raw []byte) (domain.Event, string, error)
 
-func (in *Intake) each(m Message, tenant string, read reader) []eventstore.Record {
+// splitter cuts a payload into its records.
+type splitter func(payload []byte, each func(raw []byte) error) error
+
+func (in *Intake) each(m Message, tenant string, split splitter, read reader) []eventstore.Record {
 	var records []eventstore.Record
-	err := cloudevents.Split(m.Payload, func(raw []byte) error {
+	err := split(m.Payload, func(raw []byte) error {
 		e, reason, err := read(raw)
 		records = append(records, in.record(m, tenant, raw, e, reason, err))
 		return nil
 	})
 	if err == nil && len(records) == 0 {
-		err = fmt.Errorf("the message is empty: send one JSON object, an array of them, or one a line")
+		err = fmt.Errorf("the message is empty: send one record, such as a JSON object, or one a line")
 	}
 	if err != nil {
 		// As a whole: of a message that has no clear ends, parts are worth nothing.
@@ -147,12 +154,12 @@ func (in *Intake) each(m Message, tenant string, read reader) []eventstore.Recor
 
 func (in *Intake) record(m Message, tenant string, raw []byte, e domain.Event, reason string, err error) eventstore.Record {
 	if err == nil {
-		err = engineOnly(&e)
+		err = acceptable(&e)
 		reason = eventstore.ReasonSyntax
 	}
 	if err != nil {
 		if tenant == domain.NoTenant {
-			tenant = namedTenant(raw)
+			tenant = namedTenant(m, raw)
 		}
 		return in.suspend(tenant, m.Subject, raw, reason, err)
 	}
@@ -161,29 +168,43 @@ func (in *Intake) record(m Message, tenant string, raw []byte, e domain.Event, r
 
 // namedTenant is whose desk a refused event of a file goes to: the tenant it
 // names, where that much of it can be read.
-func namedTenant(raw []byte) string {
+func namedTenant(m Message, raw []byte) string {
 	var named struct {
 		Tenant string `json:"tenant"`
 	}
-	if json.Unmarshal(raw, &named) != nil || !ValidTenant(named.Tenant) {
+	if m.binary() {
+		named.Tenant = m.Header("ce-tenant")
+	} else if json.Unmarshal(raw, &named) != nil {
+		return domain.NoTenant
+	}
+	if !ValidTenant(named.Tenant) {
 		return domain.NoTenant
 	}
 	return named.Tenant
 }
 
-// engineOnly refuses what only the engine itself may write.
-func engineOnly(e *domain.Event) error {
+// acceptable refuses what only the engine itself may write, and a configuration
+// that its format can do nothing with.
+func acceptable(e *domain.Event) error {
 	if e.Data.Type().Own() {
 		return fmt.Errorf("type: %s is written by the engine itself and can't be published", e.Data.Type())
 	}
 	if eventstore.OwnSource(e.Source) {
 		return fmt.Errorf("source: %s is the engine's own; use another", e.Source)
 	}
+	if config, ok := e.Data.(*domain.SwitchConfig); ok {
+		return cdr.Check(config)
+	}
 	return nil
 }
 
 func (in *Intake) suspend(tenant, subject string, raw []byte, reason string, err error) eventstore.Record {
-	return eventstore.Record{Event: eventstore.Suspend(tenant, subject, raw, reason, err.Error(), in.clock()), Subject: subject}
+	e := eventstore.Suspend(tenant, subject, raw, reason, err.Error(), in.clock())
+	if refusal, ok := err.(*cdr.Refusal); ok && refusal.Sequence.Has {
+		data := e.Data.(*domain.Suspended)
+		data.Source, data.Sequence = refusal.Source, refusal.Sequence
+	}
+	return eventstore.Record{Event: e, Subject: subject}
 }
 
 // parseSubject splits tollbook.<tenant>.<rest…>.

@@ -86,22 +86,24 @@ func waitingKey(tenant string, data *domain.Suspended) (key switchKey, ok bool) 
 	return switchKey{tenant, rest[2]}, true
 }
 
-// reader reads records that came on tollbook.<tenant>.cdr.<format>.<switch>.
-func (s *Switches) reader(tenant string, rest []string) reader {
-	refuse := func(reason, format string, args ...any) reader {
+// reader cuts and reads records that came on tollbook.<tenant>.cdr.<format>.<switch>.
+func (s *Switches) reader(tenant string, rest []string) (splitter, reader) {
+	split := cloudevents.Split
+	refuse := func(reason, format string, args ...any) (splitter, reader) {
 		err := fmt.Errorf(format, args...)
-		return func([]byte) (domain.Event, string, error) { return domain.Event{}, reason, err }
+		return split, func([]byte) (domain.Event, string, error) { return domain.Event{}, reason, err }
 	}
 	if len(rest) != 3 {
 		return refuse(eventstore.ReasonSubject, "subject tollbook.%s.%s: must be tollbook.<tenant>.cdr.<format>.<switch>", tenant, strings.Join(rest, "."))
 	}
 	if rest[1] == FormatCloudEvents {
-		return ownCalls(tenant, rest[2])
+		return split, ownCalls(tenant, rest[2])
 	}
 	format, ok := cdr.Lookup(rest[1])
 	if !ok {
 		return refuse(eventstore.ReasonFormat, "format %.40q is not one of %s", rest[1], strings.Join(append(cdr.Names(), FormatCloudEvents), ", "))
 	}
+	split = format.Split // also of a record that waits: each waits alone
 	s.mu.RLock()
 	config := s.configs[switchKey{tenant, rest[2]}]
 	s.mu.RUnlock()
@@ -111,7 +113,7 @@ func (s *Switches) reader(tenant string, rest []string) reader {
 	if config.Format != rest[1] {
 		return refuse(eventstore.ReasonFormat, "switch %.128q is configured for format %s, not %s", rest[2], config.Format, rest[1])
 	}
-	return func(raw []byte) (domain.Event, string, error) {
+	return split, func(raw []byte) (domain.Event, string, error) {
 		e, err := format.Read(raw, tenant, config)
 		if err != nil {
 			return e, reasonOf(err), err
@@ -126,35 +128,40 @@ func (s *Switches) reader(tenant string, rest []string) reader {
 // configuration, as there is nothing to translate.
 const FormatCloudEvents = "cloudevents"
 
-// ownCalls reads events in structured mode, and takes a switch's calls from that
-// switch only: neither its source nor a call it corrects may be another's.
+// ownCalls reads events in structured mode, and takes a switch's own calls only.
 func ownCalls(tenant, sw string) reader {
-	own := "switch/" + sw
-	isOwn := func(source string) bool { return source == own || strings.HasPrefix(source, own+"/") }
 	return func(raw []byte) (domain.Event, string, error) {
 		e, err := cloudevents.Decode(raw, tenant)
 		if err != nil {
 			return e, eventstore.ReasonSyntax, err
 		}
-		changed := own // whose call is corrected or voided
-		switch data := e.Data.(type) {
-		case *domain.Call:
-		case *domain.Correction:
-			changed = data.Ref.Source
-		case *domain.Void:
-			changed = data.Ref.Source
-		default:
-			return e, eventstore.ReasonSubject, fmt.Errorf("type: %s is not a switch's to publish: its subject takes calls, their corrections and voids", e.Data.Type())
-		}
-		const rule = "%s: %q is not the switch of the subject: must be %s or begin with %s/"
-		if !isOwn(e.Source) {
-			return e, eventstore.ReasonSubject, fmt.Errorf(rule, "source", e.Source, own, own)
-		}
-		if !isOwn(changed) {
-			return e, eventstore.ReasonSubject, fmt.Errorf(rule, "data.ref.source", changed, own, own)
-		}
-		return e, "", nil
+		return e, eventstore.ReasonSubject, ownCall(&e, sw)
 	}
+}
+
+// ownCall refuses what is not a switch's to say: neither the source of its event
+// nor a call it corrects may be another's.
+func ownCall(e *domain.Event, sw string) error {
+	own := "switch/" + sw
+	isOwn := func(source string) bool { return source == own || strings.HasPrefix(source, own+"/") }
+	changed := own // whose call is corrected or voided
+	switch data := e.Data.(type) {
+	case *domain.Call:
+	case *domain.Correction:
+		changed = data.Ref.Source
+	case *domain.Void:
+		changed = data.Ref.Source
+	default:
+		return fmt.Errorf("type: %s is not a switch's to publish: its subject takes calls, their corrections and voids", e.Data.Type())
+	}
+	const rule = "%s: %q is not the switch of the subject: must be %s or begin with %s/"
+	if !isOwn(e.Source) {
+		return fmt.Errorf(rule, "source", e.Source, own, own)
+	}
+	if !isOwn(changed) {
+		return fmt.Errorf(rule, "data.ref.source", changed, own, own)
+	}
+	return nil
 }
 
 // TakeUp books the records that were suspended only because their switch was

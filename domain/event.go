@@ -297,8 +297,15 @@ type SwitchConfig struct {
 	NationalPrefix        string
 	InternalDigits        []int // lengths of internal numbers, ascending
 	TimeZone              string
-	User                  string // template over the record's fields and {tenant}
+	User                  string            // template over the record's fields and {tenant}
+	Options               map[string]string // what else its format has to know, by name; nil: nothing
 }
+
+// Limits of SwitchConfig.Options.
+const (
+	MaxOptions     = 64
+	MaxOptionBytes = 1024 // of one of them; its name is a name
+)
 
 // Suspended is a record that could not be booked, whole.
 type Suspended struct {
@@ -306,6 +313,11 @@ type Suspended struct {
 	Detail  string // one line: what, where, what to do
 	Subject string // where it came in
 	Raw     []byte // the record as it came, up to the size a message may have
+
+	// Whose number the record carries, where its format has numbers and that much of
+	// it could be read. The envelope of a CloudEvent says it itself.
+	Source   string
+	Sequence Sequence
 }
 
 // Recycled says that a suspended record was taken up after all. The event that

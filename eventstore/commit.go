@@ -147,6 +147,10 @@ func (p *pending) decide(r *Record, key identity, leaf merkle.Hash, size int) Re
 	detail := fmt.Sprintf("source %s id %s is booked at position %d with other content (digest %x, this one %x): a correction needs tollbook.call.corrected.v1 or an id of its own",
 		r.Event.Source, domain.MaskNumbers(r.Event.ID), known.position, known.digest, leaf[:16])
 	again := Record{Event: Suspend(r.Event.Tenant, r.Subject, raw, ReasonConflict, detail, p.book.clock())}
+	if r.Event.Sequence.Has {
+		data := again.Event.Data.(*domain.Suspended)
+		data.Source, data.Sequence = r.Event.Source, r.Event.Sequence
+	}
 	canonical := cloudevents.Append(nil, &again.Event)
 	return p.decide(&again, identityOf(&again.Event), merkle.Leaf(canonical), len(canonical))
 }

@@ -76,6 +76,9 @@ func came(e *domain.Event, data *domain.Suspended) (source string, n uint64, at 
 	if e.Tenant == domain.NoTenant {
 		return "", 0, 0
 	}
+	if data.Sequence.Has {
+		return data.Source, data.Sequence.N, e.Time
+	}
 	// tollbook.<tenant>.cdr.<format>.<switch> has envelopes in one format only.
 	tokens := strings.Split(data.Subject, ".")
 	ofSwitch := len(tokens) > 2 && tokens[2] == "cdr"

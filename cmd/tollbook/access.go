@@ -85,10 +85,10 @@ func redacted(url string) string { return urlSecret.ReplaceAllString(url, "//") 
 
 // serveAccess is who may connect to serve, and how.
 type serveAccess struct {
-	Auth     string `type:"path" placeholder:"FILE" help:"Who may do what on the embedded NATS server, as 'tollbook access' makes it; without it, anyone on this machine may do all."`
-	TLSCert  string `name:"tls-cert" type:"path" placeholder:"FILE" help:"PEM certificate chain of the embedded NATS server, for TLS."`
+	Auth     string `type:"path" placeholder:"FILE" help:"Who may do what on the embedded NATS server and post over HTTP, as 'tollbook access' makes it; without it, anyone on this machine may do all."`
+	TLSCert  string `name:"tls-cert" type:"path" placeholder:"FILE" help:"PEM certificate chain of the embedded NATS server and of --http, for TLS."`
 	TLSKey   string `name:"tls-key" type:"path" placeholder:"FILE" help:"Its PEM private key."`
-	HTTPOpen bool   `name:"http-open" help:"Let --http listen to other machines: the page shows every bill to whoever reaches it."`
+	HTTPOpen bool   `name:"http-open" help:"Let --http listen to other machines: the page shows every bill to whoever reaches it. Records are taken over HTTP there only from users of --auth."`
 }
 
 // read puts the files into an engine's configuration.
@@ -145,14 +145,23 @@ func (c EngineConfig) check() error {
 
 // clear reports whether passwords and calls travel readable between machines.
 func (c EngineConfig) clear() bool {
-	host, _, err := net.SplitHostPort(c.NATSListen)
-	return err == nil && c.Access != nil && c.TLS == nil && !consumers.Loopback(host)
+	remote := func(listen string) bool {
+		host, _, err := net.SplitHostPort(listen)
+		return err == nil && !consumers.Loopback(host)
+	}
+	return c.Access != nil && c.TLS == nil && (remote(c.NATSListen) || remote(c.HTTPListen))
 }
 
 // openTo says on the ready line that nobody is asked who they are.
 func (c EngineConfig) openTo() string {
-	if c.NATSURL == "" && c.Access == nil {
+	host, _, _ := net.SplitHostPort(c.HTTPListen)
+	switch {
+	case c.Access != nil:
+		return ""
+	case c.NATSURL == "":
 		return "; anyone on this machine may publish and ask"
+	case consumers.Loopback(host):
+		return "; anyone on this machine may publish over HTTP"
 	}
 	return ""
 }
@@ -246,6 +255,9 @@ func (c credential) add(std Streams, path string, u consumers.User, random io.Re
 		fmt.Fprintf(std.Out, "subject       %s   (CloudEvents whose source is switch/%s or begins with switch/%s/)\n", own, u.Switch, u.Switch)
 		fmt.Fprintf(std.Out, "              %s   (records of a Kamailio, once the switch is configured)\n", consumers.CDRSubject(u.Tenant, "kamailio", u.Switch))
 		fmt.Fprintf(std.Out, "with answers  %spublish.%s, a request\n", api.Prefix, strings.TrimPrefix(own, consumers.SubjectPrefix))
+		if c.UsePassword {
+			fmt.Fprintf(std.Out, "over HTTP     POST /v1/events, POST /v1/cdr/%s/<format>/%s (HTTP Basic with user and password)\n", u.Tenant, u.Switch)
+		}
 	}
 	return nil
 }

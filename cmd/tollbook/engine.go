@@ -34,13 +34,14 @@ type EngineConfig struct {
 	NATSListen string        // of the embedded server, host:port
 	NATSURL    string        // an external server instead
 	NATSSync   time.Duration // see consumers.ServerConfig.SyncInterval
-	HTTPListen string        // optional: the page, host:port
+	HTTPListen string        // optional: the page and the intake over HTTP, host:port
 	HTTPOpen   bool          // HTTPListen may be reached from other machines
+	HTTPRate   int           // see api.HTTPConfig.Rate
 	Mirror     string        // optional: the directory of a standing second copy of the book
 	Login      natsLogin     // with NATSURL: as whom
 
-	Access *consumers.Access // see consumers.ServerConfig.Access
-	TLS    *tls.Config       // optional: of the embedded server
+	Access *consumers.Access // see consumers.ServerConfig.Access; of HTTP too
+	TLS    *tls.Config       // optional: of the embedded server and of HTTP
 
 	Clock   func() domain.Instant
 	Log     *slog.Logger
@@ -197,7 +198,7 @@ func (e *Engine) connect() (err error) {
 		options = append(options, login)
 	}
 	if e.config.clear() {
-		e.config.Log.Warn("passwords and calls travel in clear between machines: give --tls-cert and --tls-key", "nats-listen", e.config.NATSListen)
+		e.config.Log.Warn("passwords and calls travel in clear between machines: give --tls-cert and --tls-key", "nats-listen", e.config.NATSListen, "http", e.config.HTTPListen)
 	}
 	e.server, err = consumers.StartServer(e.config.server(key))
 	if err != nil {
@@ -215,25 +216,38 @@ func (e *Engine) listen(ctx context.Context, js natsjs.JetStream) error {
 	if e.config.HTTPListen == "" {
 		return nil
 	}
+	host, _, _ := net.SplitHostPort(e.config.HTTPListen)
 	listener, err := net.Listen("tcp", e.config.HTTPListen)
 	if err != nil {
 		return fmt.Errorf("--http %s: %w", e.config.HTTPListen, err)
 	}
-	e.HTTPAddress = "http://" + listener.Addr().String()
+	mux := http.NewServeMux()
+	mux.Handle("/", api.NewPage(e.Months, func() error { return e.healthy(js) }))
+	mux.Handle("/v1/", api.NewHTTPIntake(api.HTTPConfig{
+		Intake: e.intake, Log: e.config.Log, Access: e.config.Access, Local: consumers.Loopback(host), Rate: e.config.HTTPRate,
+	}))
 	e.web = &http.Server{
-		Handler:           api.NewPage(e.Months, func() error { return e.healthy(js) }),
+		Handler:           mux,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       time.Minute,
 		WriteTimeout:      time.Minute,
 		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(e.config.Log.Handler(), slog.LevelWarn),
+	}
+	serve := func() error { return e.web.Serve(listener) }
+	e.HTTPAddress = "http://" + listener.Addr().String()
+	if e.config.TLS != nil {
+		e.web.TLSConfig = e.config.TLS.Clone()
+		serve = func() error { return e.web.ServeTLS(listener, "", "") }
+		e.HTTPAddress = "https://" + listener.Addr().String()
 	}
 	e.work.Go(func() error {
 		<-ctx.Done() // the page must not outlive what it shows
 		return e.web.Close()
 	})
 	e.work.Go(func() error {
-		if err := e.web.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("page: %w", err)
+		if err := serve(); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("HTTP: %w", err)
 		}
 		return nil
 	})
@@ -332,7 +346,11 @@ func (e *Engine) Stop() error {
 	var errs []error
 	if e.web != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		errs = append(errs, e.web.Shutdown(ctx))
+		err := e.web.Shutdown(ctx)
+		if errors.Is(err, context.DeadlineExceeded) { // a sender is slow, and will come again
+			err = e.web.Close()
+		}
+		errs = append(errs, err)
 		cancel()
 	}
 	for _, stop := range e.stops {

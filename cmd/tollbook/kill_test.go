@@ -33,12 +33,13 @@ type process struct {
 	t      *testing.T
 	cmd    *exec.Cmd
 	nats   string        // its address; "" if it ended before it was ready
+	http   string        // its page's; none without
 	exited chan struct{} // closed when it has
 	err    error         // of Wait; after exited
 	stderr bytes.Buffer  // after exited
 }
 
-var readyLine = regexp.MustCompile(`is ready: .* NATS (nats://\S+),`)
+var readyLine = regexp.MustCompile(`is ready: .* NATS (nats://\S+), page ([^;\s]+)`)
 
 // launch starts serve on a directory, with its command changed as arrange says,
 // and does not wait for it.
@@ -70,7 +71,7 @@ func launch(t *testing.T, dir string, arrange ...func(*exec.Cmd)) (p *process, r
 	t.Cleanup(p.kill)
 	return p, func() {
 		if m := readyLine.FindStringSubmatch(<-said); m != nil {
-			p.nats = m[1]
+			p.nats, p.http = m[1], m[2]
 		}
 	}
 }

@@ -117,6 +117,7 @@ type rig struct {
 	t      tester
 	dir    string
 	clock  func() domain.Instant // nil: the machine's
+	http   string                // where to listen for HTTP; "": nowhere
 	nc     *nats.Conn
 	js     natsjs.JetStream
 	client *api.Client
@@ -145,7 +146,7 @@ func (r *rig) start() {
 	}
 	ctx := context.Background()
 	engine, err := StartEngine(ctx, EngineConfig{
-		Dir: r.dir, NATSListen: "127.0.0.1:0", NATSSync: time.Minute, Clock: r.clock, Log: slog.New(slog.DiscardHandler),
+		Dir: r.dir, NATSListen: "127.0.0.1:0", NATSSync: time.Minute, HTTPListen: r.http, Clock: r.clock, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		r.t.Fatalf("engine on %s: %v", r.dir, err)

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"golang.org/x/sync/errgroup"
 
 	"tollbook/api"
@@ -138,7 +139,7 @@ func (c *publishCmd) file(ctx context.Context, std Streams, client *api.Client, 
 	group.SetLimit(requestsAtOnce)
 	var mu sync.Mutex
 	var sent atomic.Int64
-	err := chunks(in, func(payload []byte) error {
+	err := c.chunks(in, func(payload []byte) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -203,9 +204,34 @@ func (t *publishReport) add(r api.Receipt) {
 	}
 }
 
-// chunks cuts a file into payloads of whole records: lines of NDJSON, or, where
-// the file begins with [ or its first line is not a whole JSON value, all of it.
-func chunks(in io.Reader, send func(payload []byte) error) error {
+// chunks cuts a file into payloads of whole records, as the format has them.
+func (c *publishCmd) chunks(in io.Reader, send func(payload []byte) error) error {
+	framing := cdr.Objects
+	format, ok := cdr.Lookup(c.From)
+	if ok {
+		framing = format.Framing()
+	}
+	switch framing {
+	case cdr.Rows, cdr.Table:
+		return rowChunks(bufio.NewReaderSize(in, 1<<20), framing == cdr.Table, send)
+	case cdr.Whole:
+		data, err := io.ReadAll(io.LimitReader(in, maxRecordBytes+1))
+		if err == nil && len(data) > maxRecordBytes {
+			err = fmt.Errorf("is longer than %d bytes, the most a NATS message holds", maxRecordBytes)
+		}
+		if err != nil {
+			return err
+		}
+		return send(data)
+	case cdr.Pages:
+		return pageChunks(bufio.NewReaderSize(in, 1<<20), format, send)
+	}
+	return objectChunks(in, send)
+}
+
+// objectChunks cuts lines of NDJSON, or, where the file begins with [ or its
+// first line is not a whole JSON value, sends all of it.
+func objectChunks(in io.Reader, send func(payload []byte) error) error {
 	r := bufio.NewReaderSize(in, 1<<20)
 	first, err := firstByte(r)
 	if err != nil {
@@ -215,6 +241,54 @@ func chunks(in io.Reader, send func(payload []byte) error) error {
 		return arrayChunks(r, send)
 	}
 	return lineChunks(r, send)
+}
+
+// pageChunks sends the rows of pages together. A file that ends or breaks inside a
+// page fails, naming which; the pages before it are sent.
+func pageChunks(r *bufio.Reader, format cdr.Format, send func(payload []byte) error) error {
+	first, err := firstByte(r)
+	if err != nil {
+		return err
+	}
+	if first == '[' {
+		return arrayChunks(r, send)
+	}
+	var payload []byte
+	rows := 0
+	flush := func() error {
+		if rows == 0 {
+			return nil
+		}
+		out := payload
+		payload, rows = make([]byte, 0, requestBytes+4096), 0
+		return send(out)
+	}
+	d := jsontext.NewDecoder(r, jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))
+	for page := 1; ; page++ {
+		value, err := d.ReadValue()
+		if errors.Is(err, io.EOF) {
+			return flush()
+		}
+		if err != nil {
+			return errors.Join(flush(), fmt.Errorf("page %d: %w", page, err))
+		}
+		err = format.Split(value, func(row []byte) error {
+			if len(row) > maxRecordBytes {
+				return fmt.Errorf("has a row longer than %d bytes, the most a NATS message holds", maxRecordBytes)
+			}
+			if len(payload)+len(row) > requestBytes || rows == requestRecords {
+				if err := flush(); err != nil {
+					return err
+				}
+			}
+			payload = append(append(payload, row...), '\n')
+			rows++
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("page %d: %w", page, err)
+		}
+	}
 }
 
 func firstByte(r *bufio.Reader) (byte, error) {
@@ -265,6 +339,60 @@ func lineChunks(r *bufio.Reader, send func([]byte) error) error {
 		}
 		if err != nil {
 			return flush()
+		}
+	}
+}
+
+// rowChunks sends rows of CSV together, below the header if there is one. A row
+// ends where a line does outside quotes.
+func rowChunks(r *bufio.Reader, header bool, send func([]byte) error) error {
+	var head, payload []byte
+	rows, number := 0, 1
+	flush := func() error {
+		if rows == 0 {
+			return nil
+		}
+		out := payload
+		payload, rows = append(make([]byte, 0, requestBytes+4096), head...), 0
+		return send(out)
+	}
+	for {
+		row, lines, err := readRow(r)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return fmt.Errorf("line %d: %w", number, err)
+		}
+		number += lines
+		switch {
+		case len(bytes.TrimSpace(row)) == 0:
+		case header && head == nil:
+			head = append(bytes.TrimRight(row, "\r\n"), '\n')
+			payload = append(payload, head...)
+		default:
+			if rows > 0 && len(payload)+len(row) > requestBytes || rows == requestRecords {
+				if err := flush(); err != nil {
+					return err
+				}
+			}
+			payload = append(append(payload, bytes.TrimRight(row, "\r\n")...), '\n')
+			rows++
+		}
+		if err != nil {
+			return flush()
+		}
+	}
+}
+
+// readRow reads lines until the quotes are even.
+func readRow(r *bufio.Reader) (row []byte, lines int, err error) {
+	for {
+		line, err := readLine(r)
+		row = append(row, line...)
+		lines++
+		if len(row) > maxRecordBytes {
+			return nil, lines, fmt.Errorf("a row is longer than %d bytes: a quote is not closed", maxRecordBytes)
+		}
+		if err != nil || bytes.Count(row, []byte{'"'})%2 == 0 {
+			return row, lines, err
 		}
 	}
 }

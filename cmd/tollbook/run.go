@@ -41,6 +41,7 @@ type cli struct {
 	Demo          demoCmd          `cmd:"" help:"A whole month in one go: an embedded server, real events over NATS, pools and invoices."`
 	Serve         serveCmd         `cmd:"" help:"Run the engine, with an embedded NATS server or beside an existing one."`
 	Publish       publishCmd       `cmd:"" help:"Publish files of events or CDRs and wait until each is booked."`
+	Follow        followCmd        `cmd:"" help:"Publish what a switch writes, as it is written: files, folders, Asterisk's manager."`
 	ImportDeck    importDeckCmd    `cmd:"" help:"Publish a rate deck from a CSV file."`
 	ImportCatalog importCatalogCmd `cmd:"" help:"Publish calling plans: the built-in catalogue, or a file."`
 	Pools         poolsCmd         `cmd:"" help:"A month's shared pools of minutes."`

@@ -29,12 +29,72 @@ const MaxRecordBytes = 256 << 10
 
 // A Format reads the records of one kind of switch.
 type Format struct {
-	name string
-	read func(record []byte, tenant string, cfg *domain.SwitchConfig) (domain.Event, error)
+	name    string
+	framing Framing
+	read    func(record []byte, tenant string, cfg *domain.SwitchConfig) (domain.Event, error)
+	options []option // what SwitchConfig.Options may have
+
+	// check says what of a configuration can't be right beyond each option; nil: nothing.
+	check func(cfg *domain.SwitchConfig) error
+}
+
+// An option of a format is a text by name.
+type option struct {
+	name  string
+	check func(value string) error // nil: anything goes
 }
 
 var formats = map[string]Format{
-	kamailioName: {kamailioName, readKamailio},
+	kamailioName: {name: kamailioName, framing: Objects, read: readKamailio},
+	graphName:    {name: graphName, framing: Pages, read: readGraph, check: graphReport.check},
+	teamsName:    {name: teamsName, framing: Table, read: readTeams, check: teamsReport.check},
+	csvName:      {name: csvName, framing: Table, read: readCSV, options: tableOptions, check: checkMapping},
+	jsonName:     {name: jsonName, framing: Objects, read: readJSON, options: mappingOptions, check: checkMapping},
+
+	freeswitchName:    {name: freeswitchName, framing: Objects, read: readFreeSWITCH, options: freeswitchOptions},
+	freeswitchXMLName: {name: freeswitchXMLName, framing: Whole, read: readFreeSWITCHXML, options: freeswitchOptions},
+}
+
+// Check says what of a switch's configuration its format can't do with. An
+// unknown format is no error: its records say so, and a later version may know it.
+func Check(cfg *domain.SwitchConfig) error {
+	f, ok := formats[cfg.Format]
+	if !ok {
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Options)) {
+		i := slices.IndexFunc(f.options, func(o option) bool { return o.name == name })
+		if i < 0 {
+			known := "none"
+			if len(f.options) > 0 {
+				var names []string
+				for _, o := range f.options {
+					names = append(names, o.name)
+				}
+				known = strings.Join(names, ", ")
+			}
+			return fmt.Errorf("options: %q is no option of format %s, which has %s", name, f.name, known)
+		}
+		if check := f.options[i].check; check != nil {
+			if err := check(cfg.Options[name]); err != nil {
+				return fmt.Errorf("options: %s %.80q: %w", name, cfg.Options[name], err)
+			}
+		}
+	}
+	if f.check != nil {
+		return f.check(cfg)
+	}
+	return nil
+}
+
+// oneOf is the check of an option that is one of some words.
+func oneOf(words ...string) func(string) error {
+	return func(value string) error {
+		if slices.Contains(words, value) {
+			return nil
+		}
+		return fmt.Errorf("must be %s", strings.Join(words, " or "))
+	}
 }
 
 // Lookup returns the format that SwitchConfig.Format names.
@@ -71,6 +131,9 @@ const (
 	CodeNumber = "number" // a telephone number cannot be read with the switch's dial plan
 	CodeTime   = "time"   // a time or a length is missing, out of range or contradicts another
 	CodeUser   = "user"   // the switch's template for the user gives none
+
+	// CodeExcluded: the record is understood, and is about what another record bills.
+	CodeExcluded = "excluded"
 )
 
 // A Refusal says why a record is no call event.
@@ -79,6 +142,11 @@ type Refusal struct {
 	Field string // of the record; empty: the record as a whole
 	Value string // what the field has, its telephone numbers masked, cut to maxValueBytes
 	Rule  string // what was expected, and what to do
+
+	// The event's, where the format has a counter and they were read before: the
+	// record came, whatever else is wrong with it.
+	Source   string
+	Sequence domain.Sequence
 }
 
 // Limits of a refusal's parts keep it to one readable line, and below
@@ -117,6 +185,10 @@ func refuse(code, field, value, rule string, args ...any) *Refusal {
 	return &Refusal{Code: code, Field: field, Value: value, Rule: rule}
 }
 
+// kindLeg is the kind of a leg that another leg's record bills. Its call is
+// inbound, so that it costs nothing, and has the other one's correlation.
+const kindLeg = "leg"
+
 // A Reconcile sums what records came to, so that a batch can be compared with
 // the switch's own ledger. It counts what it is given: a record given twice
 // counts twice.
@@ -134,6 +206,9 @@ func (r *Reconcile) Add(e domain.Event) {
 		return
 	}
 	r.Records++
+	if c.Kind == kindLeg {
+		return // another record has the same talk
+	}
 	r.TalkMS += c.BillableMS
 	r.Dispositions[c.Disposition]++
 	if c.Disposition == domain.Answered {

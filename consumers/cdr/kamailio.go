@@ -24,6 +24,7 @@ const maxContradiction = int64(2 * time.Second)
 //
 //	start_time, end_time, duration        of the module itself; seconds with decimals
 //	callid, from_tag                      required
+//	cseq                                  the number of the INVITE
 //	direction                             required: outbound or inbound
 //	caller, caller_pai, called, called_to users of From, P-Asserted-Identity, request URI and To
 //	setup_time, answer_time               of the INVITE and of the 200 OK
@@ -37,9 +38,10 @@ const maxContradiction = int64(2 * time.Second)
 //
 //   - source is switch/<switch>/<boot>, without boot switch/<switch>. A script
 //     that counts anew after a restart must send boot.
-//   - id is <callid>;<from_tag>: to_tag is only known for answered calls. Where
-//     that is longer than an id may be or not visible ASCII, it is sha256- and the
-//     hexadecimal SHA-256 of the same text.
+//   - id is <callid>;<from_tag>, and ;<cseq> where the record has one: to_tag is only
+//     known for answered calls, and a caller who is refused and tries again, with more
+//     digits (484) or a credential (407), keeps Call-ID and tag. Where that is longer than
+//     an id may be or not visible ASCII, it is sha256- and the hexadecimal SHA-256 of the same text.
 //   - time is end_time. For a call that was not answered Kamailio sets it to the
 //     INVITE's, so ended_at is only said of answered ones.
 //   - A 2xx call is answered at answer_time. If the script records no such
@@ -74,6 +76,7 @@ func readKamailio(record []byte, tenant string, cfg *domain.SwitchConfig) (domai
 	k.event.Tenant = tenant
 	for _, step := range []func() *Refusal{k.identity, k.outcome, k.times, k.numbers, k.user} {
 		if refusal := step(); refusal != nil {
+			refusal.Source, refusal.Sequence = k.event.Source, k.event.Sequence
 			return domain.Event{}, refusal
 		}
 	}
@@ -118,6 +121,9 @@ func (k *kamailioRecord) identity() *Refusal {
 		return refuse(CodeField, "from_tag", "", "the field is missing; let the switch record it")
 	}
 	k.event.ID = callID + ";" + fromTag
+	if cseq := k.fields["cseq"]; cseq != "" {
+		k.event.ID += ";" + cseq
+	}
 	if !visible(k.event.ID, domain.MaxIDBytes) {
 		sum := sha256.Sum256([]byte(k.event.ID))
 		k.event.ID = "sha256-" + hex.EncodeToString(sum[:])

@@ -84,6 +84,10 @@ func AppendData(dst []byte, data domain.Data) []byte {
 		w.dst = append(w.name("raw"), '"')
 		w.dst = append(base64.StdEncoding.AppendEncode(w.dst, v.Raw), '"')
 		w.text("reason", v.Reason)
+		if v.Sequence.Has {
+			w.text("sequence", strconv.FormatUint(v.Sequence.N, 10))
+		}
+		w.optional("source", v.Source)
 		w.optional("subject", v.Subject)
 		return w.end()
 	case *domain.Recycled:
@@ -278,6 +282,9 @@ func appendSwitch(dst []byte, v *domain.SwitchConfig) []byte {
 		w.list("international_prefixes", v.InternationalPrefixes)
 	}
 	w.optional("national_prefix", v.NationalPrefix)
+	if len(v.Options) > 0 {
+		w.texts("options", v.Options)
+	}
 	w.text("switch", v.Switch)
 	w.text("time_zone", v.TimeZone)
 	w.optional("user", v.User)

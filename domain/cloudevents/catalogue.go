@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"tollbook/domain"
@@ -396,6 +397,8 @@ func (c *cursor) switchConfig(v *domain.SwitchConfig) {
 			v.TimeZone, _ = c.zone()
 		case "user":
 			v.User = c.name()
+		case "options":
+			v.Options = c.options()
 		default:
 			c.skip()
 		}
@@ -408,6 +411,42 @@ func (c *cursor) switchConfig(v *domain.SwitchConfig) {
 	case v.Country == "":
 		c.missing(here, "country", ruleRequired)
 	}
+}
+
+const optionCharacters = "abcdefghijklmnopqrstuvwxyz0123456789_.-"
+
+// options reads texts by name; nil where there is none, an option of null not being one.
+func (c *cursor) options() map[string]string {
+	here := c.i
+	if !c.object() {
+		return nil
+	}
+	var options map[string]string
+	for {
+		key, ok := c.member()
+		if !ok {
+			break
+		}
+		name := string(key)
+		if name == "" || len(name) > domain.MaxNameBytes || strings.Trim(name, optionCharacters) != "" {
+			c.fail(here, "the name of an option must be 1 to "+strconv.Itoa(domain.MaxNameBytes)+" of a-z, 0-9, _, . and -")
+		}
+		text := c.text(domain.MaxOptionBytes, "must be a text of at most "+strconv.Itoa(domain.MaxOptionBytes)+" bytes")
+		if c.err != nil {
+			return nil
+		}
+		if text == "" {
+			continue
+		}
+		if options == nil {
+			options = map[string]string{}
+		}
+		if options[name] = text; len(options) > domain.MaxOptions {
+			c.fail(here, "must be at most "+strconv.Itoa(domain.MaxOptions)+" options")
+			return nil
+		}
+	}
+	return options
 }
 
 // token reads a name that can be a token of a NATS subject and a part of a
@@ -442,6 +481,10 @@ func (c *cursor) suspended(v *domain.Suspended) {
 			v.Subject = c.text(domain.MaxReasonBytes, ruleReason)
 		case "raw":
 			v.Raw = c.base64()
+		case "source":
+			v.Source = c.visible()
+		case "sequence":
+			v.Sequence = c.sequence()
 		default:
 			c.skip()
 		}

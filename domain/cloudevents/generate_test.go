@@ -45,6 +45,9 @@ var genData = rapid.OneOf(
 		if raw := rapid.SliceOf(rapid.Byte()).Draw(t, "raw"); len(raw) > 0 {
 			s.Raw = raw
 		}
+		if rapid.Bool().Draw(t, "numbered") {
+			s.Source, s.Sequence = genVisible.Draw(t, "source"), domain.Sequence{N: rapid.Uint64().Draw(t, "number"), Has: true}
+		}
 		return s
 	}),
 	data(func(t *rapid.T) *domain.Recycled {
@@ -263,6 +266,10 @@ func genTenantConfig(t *rapid.T) *domain.TenantConfig {
 	}
 }
 
+func genOptions(t *rapid.T) map[string]string {
+	return genMap(t, rapid.StringMatching(`[a-z0-9_.-]{1,20}`), rapid.StringMatching(`[ -~]{1,40}|[à-ÿ]{1,9}`))
+}
+
 func genSwitchConfig(t *rapid.T) *domain.SwitchConfig {
 	token := rapid.StringMatching(`[!-),+-\-0-=?-~]{1,128}`)
 	s := &domain.SwitchConfig{
@@ -273,6 +280,7 @@ func genSwitchConfig(t *rapid.T) *domain.SwitchConfig {
 		NationalPrefix:        optional(t, genDigits),
 		TimeZone:              genZone.Draw(t, "zone"),
 		User:                  optional(t, genName),
+		Options:               genOptions(t),
 	}
 	for n := 2; n <= 6; n++ {
 		if rapid.Bool().Draw(t, "internal") {
