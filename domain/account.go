@@ -167,7 +167,7 @@ func (a *account) month(id Month) *month {
 }
 
 func (a *account) newMonth(id Month) *month {
-	return &month{account: a, id: id, start: a.start(id), end: a.start(id + 1), lastOf: map[uint32]uint32{}}
+	return &month{account: a, id: id, start: a.start(id), end: a.start(id + 1)}
 }
 
 func (a *account) family(kind uint16) Family { return a.families[kind] }
@@ -236,20 +236,15 @@ func (a *account) addCall(e *Event, data *Call) {
 
 // keep puts a call into its month.
 func (a *account) keep(source, id string, said Instant, data *Call, flags callFlags) (*month, uint32) {
-	c := call{
-		at: data.At(said), digits: data.Called.Digits, digitsLen: data.Called.Len, masked: data.Called.Masked,
-		user: a.user(data.User), source: a.sources.of(source), kind: a.kind(data.Kind),
-		billableMS: int32(data.BillableMS), flags: flags,
-	}
-	if data.Called.Plus {
-		c.flags |= flagPlus
-	}
+	c := call{at: data.At(said), kind: a.kind(data.Kind), talk: uint32(data.BillableMS)}
+	c.setCalled(data.Called)
+	c.setFlags(flags)
 	if data.Direction == Outbound && data.Disposition == Answered && data.BillableMS > 0 {
-		c.flags |= flagCosts
+		c.setFlags(flagCosts)
 	}
 	a.settleBounds() // so that every call here is in a month whose boundaries put it there
 	m := a.month(a.monthOf(c.at))
-	return m, m.add(c, id, said)
+	return m, m.add(c, a.user(data.User), a.sources.of(source), ParseCallID(id), said)
 }
 
 // amend takes in a correction, or with call nil a void.
@@ -316,23 +311,22 @@ func (a *account) findAmended() {
 	}
 	hits := map[Ref]found{}
 	for _, m := range a.months {
-		for i := range m.calls {
+		for i := range m.calls.n {
 			if missing == 0 {
 				break
 			}
-			c := &m.calls[i]
-			if c.class == gone || c.flags&flagAmended != 0 {
+			if c := m.calls.at(i); c.class() == gone || c.has(flagAmended) {
 				continue
 			}
-			if am := a.amended[Ref{a.sources.names[c.source], string(m.idOf(c))}]; am != nil {
-				hits[Ref{a.sources.names[c.source], string(m.idOf(c))}] = found{m, uint32(i)}
+			if ref := m.refOf(i); a.amended[ref] != nil {
+				hits[ref] = found{m, i}
 				missing--
 			}
 		}
 	}
 	for ref, hit := range hits {
 		am := a.amended[ref]
-		am.found, am.said = true, hit.m.saidAt(&hit.m.calls[hit.index])
+		am.found, am.said = true, hit.m.calls.saidAt(hit.index)
 		hit.m.drop(hit.index)
 		a.stand(am, ref)
 	}
@@ -350,16 +344,16 @@ func (a *account) moveMonths() {
 	old := a.months
 	a.months = map[Month]*month{}
 	for _, m := range old {
-		for i := range m.calls {
-			c := m.calls[i]
-			if c.class == gone {
+		for i := range m.calls.n {
+			c := *m.calls.at(i)
+			if c.class() == gone {
 				continue
 			}
-			id := string(m.idOf(&c))
 			to := a.month(a.monthOf(c.at))
-			index := to.add(c, id, m.saidAt(&m.calls[i]))
-			if c.flags&flagAmended != 0 {
-				am := a.amended[Ref{a.sources.names[c.source], id}]
+			id := m.calls.id(&c)
+			index := to.add(c, m.calls.user(i), m.calls.source(i), id, m.calls.saidAt(i))
+			if c.has(flagAmended) {
+				am := a.amended[m.refOf(i)]
 				am.month, am.index = to, index
 			}
 		}

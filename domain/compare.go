@@ -56,18 +56,18 @@ func (l *Ledger) Snapshot(tenant string, id Month) *Snapshot {
 
 // splits are how the calls are split, by index.
 func (m *month) splits() []splitCall {
-	calls := make([]splitCall, len(m.calls))
-	for i := range m.calls {
-		c, s := &m.calls[i], &calls[i]
-		s.class, s.billed = c.class, c.billed
-		if c.class == pooled || c.class == outside {
-			s.pool, s.line = m.licence(c).pool, m.lines[c.line]
+	calls := make([]splitCall, m.calls.n)
+	for i := range m.calls.n {
+		c, s := m.calls.at(i), &calls[i]
+		s.class, s.billed = c.class(), int32(c.billed())
+		if s.class == pooled || s.class == outside {
+			s.pool, s.line = m.poolOf(i), m.lines[c.line]
 		}
-		switch c.class {
+		switch s.class {
 		case outside:
-			s.over = c.billed
+			s.over = s.billed
 		case pooled:
-			s.bucket = uint8(s.pool.lanes[c.lane].buckets[c.bucket])
+			s.bucket = uint8(s.pool.lanes[c.lane()].buckets[c.bucket()])
 		}
 	}
 	for _, p := range m.pools {
@@ -79,9 +79,9 @@ func (m *month) splits() []splitCall {
 }
 
 func (s *splitCall) split(m *month, index int) *Split {
-	c := &m.calls[index]
+	c := m.calls.at(uint32(index))
 	out := &Split{
-		At: c.at, User: m.account.users.names[c.user], Called: c.called(), Billed: int64(s.billed), Over: int64(s.over),
+		At: c.at, User: m.account.users.names[m.calls.user(uint32(index))], Called: c.called(), Billed: int64(s.billed), Over: int64(s.over),
 	}
 	switch s.class {
 	case free:

@@ -66,7 +66,7 @@ func (l *Ledger) Months(tenant string) []Month {
 	a.resolve()
 	var ids []Month
 	for id, m := range a.months {
-		if len(m.calls) > 0 {
+		if m.calls.n > 0 {
 			ids = append(ids, id)
 		}
 	}
