@@ -71,7 +71,11 @@ func (t *interned) of(name string) uint32 {
 }
 
 func newAccount(l *Ledger, name string) *account {
-	return &account{ledger: l, name: name, own: newPublications(), months: map[Month]*month{}, amended: map[Ref]*amendment{}, bounds: true}
+	a := &account{ledger: l, name: name, own: newPublications(), months: map[Month]*month{}, amended: map[Ref]*amendment{}, bounds: true}
+	for _, kind := range []string{KindUser, KindConference, KindForward, KindTransfer} {
+		a.kind(kind) // so that tariffs know them from the beginning
+	}
+	return a
 }
 
 func (a *account) add(e *Event) {

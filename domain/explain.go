@@ -170,7 +170,8 @@ func (m *month) explain(p *Passport, index uint32) {
 	}
 	plan := lic.pool.plan
 	p.Plan, p.Increment = plan, plan.Increment
-	if deck := lic.deck.at(c.at); deck != nil {
+	if v := lic.tariff.at(c.at); v != nil {
+		deck := v.deck
 		p.Rows = deck.matches(c.called())
 		p.Deck = &DeckUsed{Version: deck.version, From: deck.from, Currency: deck.currency, Deck: deck.name}
 	}

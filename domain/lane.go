@@ -81,6 +81,26 @@ func (l *lane) add(m *month, p *pool, index uint32) {
 	l.settled = false
 }
 
+// merge adds the calls of a slot that was summed apart, to a lane whose end is
+// not known yet.
+func (l *lane) merge(m *month, part *slot) {
+	s := l.slotAt(part.n)
+	if s.calls == nil {
+		s.calls = part.calls
+	} else {
+		s.calls = append(s.calls, part.calls...)
+	}
+	for b, seconds := range part.seconds {
+		s.seconds[b] += seconds
+	}
+	if s.n > l.end {
+		for _, index := range part.calls {
+			l.overage(m.calls.at(index), 1)
+		}
+	}
+	l.settled = false
+}
+
 func (l *lane) remove(m *month, p *pool, index uint32) {
 	c := m.calls.at(index)
 	s := l.slotAt(m.slot(p, c.at))

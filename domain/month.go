@@ -16,19 +16,32 @@ type month struct {
 	calls      calls
 
 	// Derived:
-	terms      uint64              // the terms that made it; 0: not made
-	stale      map[uint32]struct{} // users whose licences have changed since
-	pools      map[poolKey]*pool
-	licences   []*userLicences // by user; nil: none
-	lines      []*Line
-	lineOf     map[*Line]uint32
+	terms     uint64              // the terms that made it; 0: not made
+	stale     map[uint32]struct{} // users whose licences have changed since
+	pools     map[poolKey]*pool
+	poolCount uint32                  // of all there have been
+	licences  []*userLicences         // by user; nil: none
+	lines     []*Line                 // of all versions in use
+	lineBase  map[*deckVersion]uint32 // where those of a version begin
+	tariffs   map[tariffKey]*tariff
+	tally
+	ungranted int64
+	changes   uint64              // of anything derived
+	billing   map[billedLine]cell // as of billedAt; nil: not made
+	billedAt  uint64
+}
+
+// A tally sums the calls of a month that are in no pool.
+type tally struct {
 	free       int64
 	unlicensed cell
 	unrated    cell
-	ungranted  int64
-	changes    uint64              // of anything derived
-	billing    map[billedLine]cell // as of billedAt; nil: not made
-	billedAt   uint64
+}
+
+func (t *tally) merge(o *tally) {
+	t.free += o.free
+	t.unlicensed.calls, t.unlicensed.seconds = t.unlicensed.calls+o.unlicensed.calls, t.unlicensed.seconds+o.unlicensed.seconds
+	t.unrated.calls, t.unrated.seconds = t.unrated.calls+o.unrated.calls, t.unrated.seconds+o.unrated.seconds
 }
 
 // userLicences are a user's licences within a month.
@@ -39,9 +52,8 @@ type userLicences struct {
 
 type monthLicence struct {
 	from, to Instant
-	country  string
-	pool     *pool        // nil: grants nothing (R10 ungranted)
-	deck     *deckHistory // that prices its calls (R6.3); nil: none
+	pool     *pool // nil: grants nothing (R10 ungranted)
+	tariff   *tariff
 }
 
 // order is R7's: answered_at, source, id.
@@ -124,21 +136,76 @@ func (m *month) placeAgain() {
 func (m *month) rebuild() {
 	m.changes++
 	m.stale = map[uint32]struct{}{}
-	m.pools = map[poolKey]*pool{}
+	m.pools, m.poolCount = map[poolKey]*pool{}, 0
 	m.licences = nil
-	m.lines, m.lineOf = nil, map[*Line]uint32{}
-	m.free, m.ungranted = 0, 0
-	m.unlicensed, m.unrated = cell{}, cell{}
+	m.lines, m.lineBase, m.tariffs = nil, map[*deckVersion]uint32{}, map[tariffKey]*tariff{}
+	m.ungranted, m.tally = 0, tally{}
 	for user := range m.account.users.names {
 		m.takeLicences(uint32(user))
 	}
-	for i := range m.calls.n {
-		if c := m.calls.at(i); c.class() != gone {
-			c.setClass(unplaced)
-			m.place(i)
+	m.placeAll()
+}
+
+// placeAll places every call. Pieces of the month are summed apart, at the same
+// time where the ledger has somebody to run them so, and then put together.
+func (m *month) placeAll() {
+	pieces := min(uint32(len(m.calls.chunks)), maxPieces)
+	if pieces <= 1 {
+		for i := range m.calls.n {
+			if c := m.calls.at(i); c.class() != gone {
+				c.setClass(unplaced)
+				m.place(i)
+			}
+		}
+		return
+	}
+	parts := make([]part, pieces)
+	tasks := make([]func(), pieces)
+	chunks := uint32(len(m.calls.chunks))
+	for i := range pieces {
+		parts[i].pools = make([]*pool, m.poolCount)
+		from, to := chunks*i/pieces*chunkSize, min(chunks*(i+1)/pieces*chunkSize, m.calls.n)
+		tasks[i] = func() { parts[i].place(m, from, to) }
+	}
+	m.account.ledger.run(tasks)
+	m.changes++
+	for i := range parts {
+		m.tally.merge(&parts[i].tally)
+		for _, p := range m.pools {
+			if own := parts[i].pools[p.index]; own != nil {
+				p.merge(m, own)
+			}
 		}
 	}
 }
+
+// A part is what a piece of a month's calls comes to.
+type part struct {
+	tally
+	pools []*pool // by index, with the lanes of the part; nil: no call draws on it
+}
+
+// place places the calls from one index to another.
+func (s *part) place(m *month, from, to uint32) {
+	for i := from; i < to; i++ {
+		c := m.calls.at(i)
+		if c.class() == gone {
+			continue
+		}
+		p := m.classify(i)
+		if p != nil {
+			own := &s.pools[p.index]
+			if *own == nil {
+				*own = newPool(p.key, p.plan, p.index)
+			}
+			p = *own
+		}
+		s.tally.count(m, i, p, 1)
+	}
+}
+
+// maxPieces is into how many pieces a month is cut at most.
+const maxPieces = 16
 
 // takeLicences adds a user's licences of the month to its pools (R3 to R5).
 func (m *month) takeLicences(user uint32) {
@@ -171,12 +238,13 @@ func (m *month) takeLicences(user uint32) {
 			}
 			p := m.pools[key]
 			if p == nil {
-				p = newPool(key, plan)
+				p = newPool(key, plan, m.poolCount)
+				m.poolCount++
 				m.pools[key] = p
 			}
 			p.holders[user] = append(p.holders[user], held{from, to, interval.country})
 			p.granted = false
-			l.held[family] = append(l.held[family], monthLicence{from, to, interval.country, p, a.deckFor(m.id, plan, interval.country)})
+			l.held[family] = append(l.held[family], monthLicence{from, to, p, m.tariffOf(plan, interval.country)})
 		}
 	}
 }
@@ -253,18 +321,22 @@ func (m *month) unplace(index uint32) {
 	c.setClass(unplaced)
 }
 
-// count adds a placed call to the sums, or with sign -1 takes it out. p is the
-// pool of a pooled or outside call.
 func (m *month) count(index uint32, p *pool, sign int64) {
 	m.changes++
+	m.tally.count(m, index, p, sign)
+}
+
+// count adds a placed call to the sums, or with sign -1 takes it out. p is the
+// pool of a pooled or outside call.
+func (t *tally) count(m *month, index uint32, p *pool, sign int64) {
 	c := m.calls.at(index)
 	switch c.class() {
 	case free:
-		m.free += sign
+		t.free += sign
 	case unlicensed:
-		m.unlicensed.add(sign, c.billed())
+		t.unlicensed.add(sign, c.billed())
 	case unrated:
-		m.unrated.add(sign, c.billed())
+		t.unrated.add(sign, c.billed())
 	case outside:
 		sum := p.outside[c.line]
 		if sum.add(sign, c.billed()); sum.calls == 0 {
@@ -299,42 +371,33 @@ func (m *month) classify(index uint32) *pool {
 		}
 		return nil
 	}
-	plan := lic.pool.plan
-	var row rate
+	t := lic.tariff
+	version := t.at(c.at) // 3
+	var row *rate
 	found := false
-	if deck := lic.deck.at(c.at); deck != nil { // 3
-		row, found = deck.lookup(called)
+	if version != nil {
+		row, found = version.deck.lookup(called)
 	}
 	if !found {
 		if !called.Short() {
 			c.setClass(unrated)
-			c.place(plan.Increment.Seconds(c.billableMS()), 0, 0)
+			c.place(t.plan.Increment.Seconds(c.billableMS()), 0, 0)
 		}
 		return nil
 	}
 	if row.free { // 4
 		return nil
 	}
-	c.line = m.lineIndex(row.line)
-	bucket := plan.bucketFor(a.kinds.names[c.kind], lic.country, row.line.Country) // 5
+	c.line = version.lines + row.line
+	bucket := version.bucket(a, t, c.kind, row.line) // 5
 	if bucket < 0 {
 		c.setClass(outside)
 		c.place(row.increment.Seconds(c.billableMS()), 0, 0)
 		return lic.pool
 	}
 	c.setClass(pooled)
-	c.place(plan.Increment.Seconds(c.billableMS()), lic.pool.laneOf[bucket], lic.pool.posOf[bucket])
+	c.place(t.plan.Increment.Seconds(c.billableMS()), lic.pool.laneOf[bucket], lic.pool.posOf[bucket])
 	return lic.pool
-}
-
-func (m *month) lineIndex(l *Line) uint32 {
-	i, ok := m.lineOf[l]
-	if !ok {
-		i = uint32(len(m.lines))
-		m.lines = append(m.lines, l)
-		m.lineOf[l] = i
-	}
-	return i
 }
 
 // rating puts the month together as spec/outputs.md orders it.
