@@ -21,7 +21,8 @@ type account struct {
 	families []Family // by kind
 
 	months map[Month]*month
-	bounds bool // the months' boundaries are as the configurations have them
+	last   *month // into which the last call came; nil: none of months
+	bounds bool   // the months' boundaries are as the configurations have them
 	closings
 	amended map[Ref]*amendment
 	search  bool // some amendment is new: its call may be among those here
@@ -81,7 +82,8 @@ func newAccount(l *Ledger, name string) *account {
 func (a *account) add(e *Event) {
 	switch data := e.Data.(type) {
 	case *Call:
-		a.addCall(e, data)
+		row := a.row(e.Source, e.ID, e.Time, data)
+		a.addCall(&row)
 	case *Correction:
 		a.amend(e, data.Ref, &data.Call)
 	case *Void:
@@ -229,26 +231,41 @@ func (a *account) familyOf(plan string) Family {
 	return Calling
 }
 
-func (a *account) addCall(e *Event, data *Call) {
-	if am := a.amended[Ref{e.Source, e.ID}]; am != nil && !am.found {
-		am.found, am.said = true, e.Time
-		a.stand(am, Ref{e.Source, e.ID})
-		return
+// row is a call by numbers.
+func (a *account) row(source, id string, said Instant, data *Call) CallRow {
+	return CallRow{
+		Source: a.sources.of(source), User: a.user(data.User), Kind: a.kind(data.Kind), Direction: data.Direction, Disposition: data.Disposition,
+		ID: ParseCallID(id), Time: said, AnsweredAt: data.AnsweredAt, StartedAt: data.StartedAt, Called: data.Called, BillableMS: data.BillableMS,
 	}
-	a.keep(e.Source, e.ID, e.Time, data, 0)
+}
+
+func (a *account) addCall(r *CallRow) {
+	if len(a.amended) > 0 {
+		ref := Ref{a.sources.names[r.Source], r.ID.String()}
+		if am := a.amended[ref]; am != nil && !am.found {
+			am.found, am.said = true, r.Time
+			a.stand(am, ref)
+			return
+		}
+	}
+	a.keep(r, 0)
 }
 
 // keep puts a call into its month.
-func (a *account) keep(source, id string, said Instant, data *Call, flags callFlags) (*month, uint32) {
-	c := call{at: data.At(said), kind: a.kind(data.Kind), talk: uint32(data.BillableMS)}
-	c.setCalled(data.Called)
+func (a *account) keep(r *CallRow, flags callFlags) (*month, uint32) {
+	c := call{at: r.at(), kind: r.Kind, talk: uint32(r.BillableMS)}
+	c.setCalled(r.Called)
 	c.setFlags(flags)
-	if data.Direction == Outbound && data.Disposition == Answered && data.BillableMS > 0 {
+	if r.Direction == Outbound && r.Disposition == Answered && r.BillableMS > 0 {
 		c.setFlags(flagCosts)
 	}
 	a.settleBounds() // so that every call here is in a month whose boundaries put it there
-	m := a.month(a.monthOf(c.at))
-	return m, m.add(c, a.user(data.User), a.sources.of(source), ParseCallID(id), said)
+	m := a.last
+	if m == nil || c.at < m.start || c.at >= m.end {
+		m = a.month(a.monthOf(c.at))
+		a.last = m
+	}
+	return m, m.add(c, r.User, r.Source, r.ID, r.Time)
 }
 
 // amend takes in a correction, or with call nil a void.
@@ -281,7 +298,8 @@ func (a *account) stand(am *amendment, ref Ref) {
 		am.month = nil
 	}
 	if am.call != nil {
-		am.month, am.index = a.keep(ref.Source, ref.ID, am.said, am.call, flagAmended)
+		row := a.row(ref.Source, ref.ID, am.said, am.call)
+		am.month, am.index = a.keep(&row, flagAmended)
 	}
 }
 
@@ -346,7 +364,7 @@ func (a *account) moveMonths() {
 		return
 	}
 	old := a.months
-	a.months = map[Month]*month{}
+	a.months, a.last = map[Month]*month{}, nil
 	for _, m := range old {
 		for i := range m.calls.n {
 			c := *m.calls.at(i)

@@ -51,12 +51,16 @@ func (l *Ledger) Add(e *Event) {
 	case *Suspended, *Recycled, *WrittenOff, *GapWaived, *SwitchConfig:
 		return
 	}
-	a := l.accounts[e.Tenant]
+	l.account(e.Tenant).add(e)
+}
+
+func (l *Ledger) account(tenant string) *account {
+	a := l.accounts[tenant]
 	if a == nil {
-		a = newAccount(l, e.Tenant)
-		l.accounts[e.Tenant] = a
+		a = newAccount(l, tenant)
+		l.accounts[tenant] = a
 	}
-	a.add(e)
+	return a
 }
 
 // Rating is the month as of the events added so far.

@@ -19,10 +19,11 @@ type month struct {
 	terms     uint64              // the terms that made it; 0: not made
 	stale     map[uint32]struct{} // users whose licences have changed since
 	pools     map[poolKey]*pool
-	poolCount uint32                  // of all there have been
-	licences  []*userLicences         // by user; nil: none
-	lines     []*Line                 // of all versions in use
-	lineBase  map[*deckVersion]uint32 // where those of a version begin
+	poolCount uint32                   // of all there have been
+	licences  []*userLicences          // by user; nil: none
+	first     [families][]monthLicence // by user: the first that grants something, to look at in one place
+	lines     []*Line                  // of all versions in use
+	lineBase  map[*deckVersion]uint32  // where those of a version begin
 	tariffs   map[tariffKey]*tariff
 	tally
 	ungranted int64
@@ -106,9 +107,13 @@ func (m *month) refresh() {
 		m.placeAgain()
 	}
 	clear(m.stale)
+	var tasks []func()
 	for _, p := range m.pools {
-		p.settle(m)
+		if !p.settled() {
+			tasks = append(tasks, func() { p.settle(m) })
+		}
 	}
+	m.account.ledger.run(tasks)
 }
 
 // placeAgain places the calls of users whose licences have changed.
@@ -137,7 +142,7 @@ func (m *month) rebuild() {
 	m.changes++
 	m.stale = map[uint32]struct{}{}
 	m.pools, m.poolCount = map[poolKey]*pool{}, 0
-	m.licences = nil
+	m.licences, m.first = nil, [families][]monthLicence{}
 	m.lines, m.lineBase, m.tariffs = nil, map[*deckVersion]uint32{}, map[tariffKey]*tariff{}
 	m.ungranted, m.tally = 0, tally{}
 	for user := range m.account.users.names {
@@ -244,7 +249,14 @@ func (m *month) takeLicences(user uint32) {
 			}
 			p.holders[user] = append(p.holders[user], held{from, to, interval.country})
 			p.granted = false
-			l.held[family] = append(l.held[family], monthLicence{from, to, p, m.tariffOf(plan, interval.country)})
+			held := monthLicence{from, to, p, m.tariffOf(plan, interval.country)}
+			l.held[family] = append(l.held[family], held)
+			for int(user) >= len(m.first[family]) {
+				m.first[family] = append(m.first[family], monthLicence{})
+			}
+			if first := &m.first[family][user]; first.pool == nil {
+				*first = held
+			}
 		}
 	}
 }
@@ -256,6 +268,11 @@ func (m *month) dropLicences(user uint32) {
 		return
 	}
 	m.licences[user] = nil
+	for family := range m.first {
+		if int(user) < len(m.first[family]) {
+			m.first[family][user] = monthLicence{}
+		}
+	}
 	m.ungranted -= l.ungranted
 	for _, list := range l.held {
 		for _, h := range list {
@@ -280,11 +297,17 @@ func (m *month) licencesOf(user uint32) *userLicences {
 
 // licence is the one that grants something at an instant; nil: none.
 func (m *month) licence(user uint32, kind uint16, at Instant) *monthLicence {
+	family := m.account.family(kind)
+	if first := m.first[family]; int(user) < len(first) {
+		if l := &first[user]; l.from <= at && at < l.to {
+			return l
+		}
+	}
 	l := m.licencesOf(user)
-	if l == nil {
+	if l == nil || len(l.held[family]) < 2 {
 		return nil
 	}
-	list := l.held[m.account.family(kind)]
+	list := l.held[family]
 	for i := range list {
 		if list[i].from <= at && at < list[i].to && list[i].pool != nil {
 			return &list[i]

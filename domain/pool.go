@@ -60,6 +60,11 @@ func (p *pool) merge(m *month, part *pool) {
 	}
 }
 
+// settled reports whether nothing has changed since settle.
+func (p *pool) settled() bool {
+	return p.granted && !slices.ContainsFunc(p.lanes, func(l *lane) bool { return !l.settled })
+}
+
 func (p *pool) settle(m *month) {
 	if !p.granted {
 		count, seconds := p.grant(m.start, m.end)
