@@ -21,7 +21,8 @@ type account struct {
 	families []Family // by kind
 
 	months map[Month]*month
-	bounds bool // the months' boundaries are as the configurations have them
+	last   *month // into which the last call came; nil: none of months
+	bounds bool   // the months' boundaries are as the configurations have them
 	closings
 	amended map[Ref]*amendment
 	search  bool // some amendment is new: its call may be among those here
@@ -71,13 +72,18 @@ func (t *interned) of(name string) uint32 {
 }
 
 func newAccount(l *Ledger, name string) *account {
-	return &account{ledger: l, name: name, own: newPublications(), months: map[Month]*month{}, amended: map[Ref]*amendment{}, bounds: true}
+	a := &account{ledger: l, name: name, own: newPublications(), months: map[Month]*month{}, amended: map[Ref]*amendment{}, bounds: true}
+	for _, kind := range []string{KindUser, KindConference, KindForward, KindTransfer} {
+		a.kind(kind) // so that tariffs know them from the beginning
+	}
+	return a
 }
 
 func (a *account) add(e *Event) {
 	switch data := e.Data.(type) {
 	case *Call:
-		a.addCall(e, data)
+		row := a.row(e.Source, e.ID, e.Time, data)
+		a.addCall(&row)
 	case *Correction:
 		a.amend(e, data.Ref, &data.Call)
 	case *Void:
@@ -167,7 +173,7 @@ func (a *account) month(id Month) *month {
 }
 
 func (a *account) newMonth(id Month) *month {
-	return &month{account: a, id: id, start: a.start(id), end: a.start(id + 1), lastOf: map[uint32]uint32{}}
+	return &month{account: a, id: id, start: a.start(id), end: a.start(id + 1)}
 }
 
 func (a *account) family(kind uint16) Family { return a.families[kind] }
@@ -225,31 +231,41 @@ func (a *account) familyOf(plan string) Family {
 	return Calling
 }
 
-func (a *account) addCall(e *Event, data *Call) {
-	if am := a.amended[Ref{e.Source, e.ID}]; am != nil && !am.found {
-		am.found, am.said = true, e.Time
-		a.stand(am, Ref{e.Source, e.ID})
-		return
+// row is a call by numbers.
+func (a *account) row(source, id string, said Instant, data *Call) CallRow {
+	return CallRow{
+		Source: a.sources.of(source), User: a.user(data.User), Kind: a.kind(data.Kind), Direction: data.Direction, Disposition: data.Disposition,
+		ID: ParseCallID(id), Time: said, AnsweredAt: data.AnsweredAt, StartedAt: data.StartedAt, Called: data.Called, BillableMS: data.BillableMS,
 	}
-	a.keep(e.Source, e.ID, e.Time, data, 0)
+}
+
+func (a *account) addCall(r *CallRow) {
+	if len(a.amended) > 0 {
+		ref := Ref{a.sources.names[r.Source], r.ID.String()}
+		if am := a.amended[ref]; am != nil && !am.found {
+			am.found, am.said = true, r.Time
+			a.stand(am, ref)
+			return
+		}
+	}
+	a.keep(r, 0)
 }
 
 // keep puts a call into its month.
-func (a *account) keep(source, id string, said Instant, data *Call, flags callFlags) (*month, uint32) {
-	c := call{
-		at: data.At(said), digits: data.Called.Digits, digitsLen: data.Called.Len, masked: data.Called.Masked,
-		user: a.user(data.User), source: a.sources.of(source), kind: a.kind(data.Kind),
-		billableMS: int32(data.BillableMS), flags: flags,
-	}
-	if data.Called.Plus {
-		c.flags |= flagPlus
-	}
-	if data.Direction == Outbound && data.Disposition == Answered && data.BillableMS > 0 {
-		c.flags |= flagCosts
+func (a *account) keep(r *CallRow, flags callFlags) (*month, uint32) {
+	c := call{at: r.at(), kind: r.Kind, talk: uint32(r.BillableMS)}
+	c.setCalled(r.Called)
+	c.setFlags(flags)
+	if r.Direction == Outbound && r.Disposition == Answered && r.BillableMS > 0 {
+		c.setFlags(flagCosts)
 	}
 	a.settleBounds() // so that every call here is in a month whose boundaries put it there
-	m := a.month(a.monthOf(c.at))
-	return m, m.add(c, id, said)
+	m := a.last
+	if m == nil || c.at < m.start || c.at >= m.end {
+		m = a.month(a.monthOf(c.at))
+		a.last = m
+	}
+	return m, m.add(c, r.User, r.Source, r.ID, r.Time)
 }
 
 // amend takes in a correction, or with call nil a void.
@@ -282,7 +298,8 @@ func (a *account) stand(am *amendment, ref Ref) {
 		am.month = nil
 	}
 	if am.call != nil {
-		am.month, am.index = a.keep(ref.Source, ref.ID, am.said, am.call, flagAmended)
+		row := a.row(ref.Source, ref.ID, am.said, am.call)
+		am.month, am.index = a.keep(&row, flagAmended)
 	}
 }
 
@@ -316,23 +333,22 @@ func (a *account) findAmended() {
 	}
 	hits := map[Ref]found{}
 	for _, m := range a.months {
-		for i := range m.calls {
+		for i := range m.calls.n {
 			if missing == 0 {
 				break
 			}
-			c := &m.calls[i]
-			if c.class == gone || c.flags&flagAmended != 0 {
+			if c := m.calls.at(i); c.class() == gone || c.has(flagAmended) {
 				continue
 			}
-			if am := a.amended[Ref{a.sources.names[c.source], string(m.idOf(c))}]; am != nil {
-				hits[Ref{a.sources.names[c.source], string(m.idOf(c))}] = found{m, uint32(i)}
+			if ref := m.refOf(i); a.amended[ref] != nil {
+				hits[ref] = found{m, i}
 				missing--
 			}
 		}
 	}
 	for ref, hit := range hits {
 		am := a.amended[ref]
-		am.found, am.said = true, hit.m.saidAt(&hit.m.calls[hit.index])
+		am.found, am.said = true, hit.m.calls.saidAt(hit.index)
 		hit.m.drop(hit.index)
 		a.stand(am, ref)
 	}
@@ -348,18 +364,18 @@ func (a *account) moveMonths() {
 		return
 	}
 	old := a.months
-	a.months = map[Month]*month{}
+	a.months, a.last = map[Month]*month{}, nil
 	for _, m := range old {
-		for i := range m.calls {
-			c := m.calls[i]
-			if c.class == gone {
+		for i := range m.calls.n {
+			c := *m.calls.at(i)
+			if c.class() == gone {
 				continue
 			}
-			id := string(m.idOf(&c))
 			to := a.month(a.monthOf(c.at))
-			index := to.add(c, id, m.saidAt(&m.calls[i]))
-			if c.flags&flagAmended != 0 {
-				am := a.amended[Ref{a.sources.names[c.source], id}]
+			id := m.calls.id(&c)
+			index := to.add(c, m.calls.user(i), m.calls.source(i), id, m.calls.saidAt(i))
+			if c.has(flagAmended) {
+				am := a.amended[m.refOf(i)]
 				am.month, am.index = to, index
 			}
 		}

@@ -44,7 +44,7 @@ func (a *account) next() (Month, bool) {
 	first, found := Month(0), false
 	for id, m := range a.months {
 		// A call that was voided or corrected away is none, as if the correction had come first.
-		if (!found || id < first) && slices.ContainsFunc(m.calls, func(c call) bool { return c.class != gone }) {
+		if (!found || id < first) && m.any() {
 			first, found = id, true
 		}
 	}

@@ -1,8 +1,6 @@
 package domain
 
 import (
-	"bytes"
-	"cmp"
 	"slices"
 )
 
@@ -68,18 +66,18 @@ func (l *Ledger) Snapshot(tenant string, id Month) *Snapshot {
 
 // splits are how the calls are split, by index.
 func (m *month) splits() []splitCall {
-	calls := make([]splitCall, len(m.calls))
-	for i := range m.calls {
-		c, s := &m.calls[i], &calls[i]
-		s.class, s.billed = c.class, c.billed
-		if c.class == pooled || c.class == outside {
-			s.pool, s.line = m.licence(c).pool, m.lines[c.line]
+	calls := make([]splitCall, m.calls.n)
+	for i := range m.calls.n {
+		c, s := m.calls.at(i), &calls[i]
+		s.class, s.billed = c.class(), int32(c.billed())
+		if s.class == pooled || s.class == outside {
+			s.pool, s.line = m.poolOf(i), m.lines[c.line]
 		}
-		switch c.class {
+		switch s.class {
 		case outside:
-			s.over = c.billed
+			s.over = s.billed
 		case pooled:
-			s.bucket = uint8(s.pool.lanes[c.lane].buckets[c.bucket])
+			s.bucket = uint8(s.pool.lanes[c.lane()].buckets[c.bucket()])
 		}
 	}
 	for _, p := range m.pools {
@@ -114,9 +112,9 @@ func (s *Snapshot) split(index int32) *Split {
 	if index < 0 {
 		return nil
 	}
-	one, c := &s.calls[index], &s.month.calls[index]
+	one, c := &s.calls[index], s.month.calls.at(uint32(index))
 	out := &Split{
-		At: c.at, User: s.month.account.users.names[c.user], Called: c.called(), Class: one.classOf(),
+		At: c.at, User: s.month.account.users.names[s.month.calls.user(uint32(index))], Called: c.called(), Class: one.classOf(),
 		Billed: int64(one.billed), Over: int64(one.over),
 	}
 	if p := one.pool; p != nil {
@@ -233,42 +231,32 @@ func (c *comparison) add(was, is int32) {
 // trim keeps the first of what was gathered, by R7's order.
 func (c *comparison) trim() {
 	slices.SortFunc(c.first, func(x, y moved) int {
-		a, b := c.place(x), c.place(y)
-		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.source, b.source), bytes.Compare(a.id, b.id))
+		m, i := c.where(x)
+		n, j := c.where(y)
+		return compareCalls(m, i, n, j)
 	})
 	c.first = c.first[:min(len(c.first), c.limit)]
 }
 
-// placed is where a call stands in R7's order.
-type placed struct {
-	at     Instant
-	source string
-	id     []byte
-}
-
-func (c *comparison) place(x moved) placed {
-	m, index := c.where(x)
-	call := &m.calls[index]
-	return placed{call.at, m.account.sources.names[call.source], m.idOf(call)}
-}
-
 // where is the call as it is, or as it was when it is no more.
-func (c *comparison) where(x moved) (*month, int32) {
+func (c *comparison) where(x moved) (*month, uint32) {
 	if x.is >= 0 {
-		return c.is.month, x.is
+		return c.is.month, uint32(x.is)
 	}
-	return c.was.month, x.was
+	return c.was.month, uint32(x.was)
 }
 
 func (c *comparison) ref(x moved) Ref {
 	m, index := c.where(x)
-	return m.refOf(uint32(index))
+	return m.refOf(index)
 }
 
 // unchanged reports whether a call that is kept elsewhere is what it was.
 func (c *comparison) unchanged(was, is int32) bool {
-	a, b := &c.was.month.calls[was], &c.is.month.calls[is]
-	return c.was.calls[was].same(&c.is.calls[is]) && a.at == b.at && a.user == b.user && a.called() == b.called()
+	m, n := c.was.month, c.is.month
+	a, b := m.calls.at(uint32(was)), n.calls.at(uint32(is))
+	return c.was.calls[was].same(&c.is.calls[is]) && a.at == b.at && a.called() == b.called() &&
+		m.calls.user(uint32(was)) == n.calls.user(uint32(is))
 }
 
 // Unchanged reports whether nothing of a closed month has been made anew since it

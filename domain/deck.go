@@ -3,7 +3,6 @@ package domain
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 )
 
@@ -76,12 +75,16 @@ func (h *deckHistory) at(t Instant) *deckVersion {
 
 // A deckVersion answers which row prices a number.
 type deckVersion struct {
-	name     string
-	version  string
-	from     Instant
-	currency Currency
-	rows     map[prefix]rate
-	lengths  []uint8 // of the prefixes there are, longest first
+	name      string
+	version   string
+	from      Instant
+	currency  Currency
+	rates     []rate
+	lines     []Line   // of the rates, each once
+	countries []string // of the lines, each once
+	countryOf []uint32 // of each line: which of countries
+	prefixes  *prefixes
+	shorts    map[uint64]uint32 // of short numbers
 }
 
 // A prefix is leading digits of an E.164 number, or a whole short number.
@@ -91,10 +94,10 @@ type prefix struct {
 	short  bool
 }
 
-// A rate is what a row says, with the row's invoice line shared by all rows
-// that would stand on the same one.
+// A rate is what rows say, with the invoice line of all that would stand on the
+// same one.
 type rate struct {
-	line      *Line
+	line      uint32 // of the version's
 	increment Increment
 	free      bool
 }
@@ -107,40 +110,59 @@ func newDeckVersion(parts []*Deck) *deckVersion {
 		return nil
 	}
 	seen := make(map[int]bool, len(parts))
-	rows := 0
+	total := 0
 	for _, p := range parts {
 		if p.Parts != first.Parts || p.Currency != first.Currency || p.EffectiveFrom != first.EffectiveFrom || seen[p.Part] {
 			return nil
 		}
 		seen[p.Part] = true
-		rows += len(p.Rows)
+		total += len(p.Rows)
 	}
-	v := &deckVersion{name: first.Deck, version: first.Version, from: first.EffectiveFrom, currency: first.Currency, rows: make(map[prefix]rate, rows)}
-	lines := map[Line]*Line{}
-	lengths := map[uint8]bool{}
+	v := &deckVersion{name: first.Deck, version: first.Version, from: first.EffectiveFrom, currency: first.Currency, shorts: map[uint64]uint32{}}
+	rates, lines, countries := map[rate]uint32{}, map[Line]uint32{}, map[string]uint32{}
+	long := make([]prefixRow, 0, total)
 	for _, p := range parts {
 		for i := range p.Rows {
 			row := &p.Rows[i]
-			key := rowPrefix(row.Prefix)
-			if _, twice := v.rows[key]; twice {
-				return nil
-			}
-			line := Line{first.Deck, first.Version, row.Country, row.Name, row.RowType, row.Price, row.ConnectFee, first.Currency}
-			shared := lines[line]
-			if shared == nil {
-				shared = &line
-				lines[line] = shared
+			line := number(lines, &v.lines, Line{first.Deck, first.Version, row.Country, row.Name, row.RowType, row.Price, row.ConnectFee, first.Currency})
+			if int(line) == len(v.countryOf) {
+				v.countryOf = append(v.countryOf, number(countries, &v.countries, row.Country))
 			}
 			free := row.RowType == RowTollFree || row.RowType == RowEmergency || row.RowType == RowOnNet
-			v.rows[key] = rate{shared, row.Increment, free}
+			r := number(rates, &v.rates, rate{line, row.Increment, free})
+			key := rowPrefix(row.Prefix)
 			if !key.short {
-				lengths[key.len] = true
+				long = append(long, prefixRow{key, r})
+				continue
 			}
+			if _, twice := v.shorts[key.shortKey()]; twice {
+				return nil
+			}
+			v.shorts[key.shortKey()] = r
 		}
 	}
-	v.lengths = slices.SortedFunc(maps.Keys(lengths), func(a, b uint8) int { return cmp.Compare(b, a) })
+	v.prefixes = newPrefixes(long)
+	for i := 1; i < len(long); i++ { // they are sorted now
+		if long[i].prefix == long[i-1].prefix {
+			return nil
+		}
+	}
 	return v
 }
+
+// number is the place of v in a list that has each value once.
+func number[V comparable](places map[V]uint32, list *[]V, v V) uint32 {
+	i, ok := places[v]
+	if !ok {
+		i = uint32(len(*list))
+		*list = append(*list, v)
+		places[v] = i
+	}
+	return i
+}
+
+// shortKey tells 012 from 12.
+func (p prefix) shortKey() uint64 { return p.digits<<4 | uint64(p.len) }
 
 func rowPrefix(s string) prefix {
 	var p prefix
@@ -155,46 +177,41 @@ func rowPrefix(s string) prefix {
 	return p
 }
 
-// lookup is the row that prices n: the longest prefix of its readable digits,
-// or for a short number exactly its own (R6.3).
-func (v *deckVersion) lookup(n Number) (rate, bool) {
+// lookup is the rate of the row that prices n: that of the longest prefix of its
+// readable digits, or for a short number exactly its own (R6.3).
+func (v *deckVersion) lookup(n Number) (*rate, bool) {
+	var row uint32
+	var ok bool
 	if n.Short() {
-		r, ok := v.rows[prefix{n.Digits, n.Len, true}]
-		return r, ok
+		row, ok = v.shorts[prefix{n.Digits, n.Len, true}.shortKey()]
+	} else {
+		row, ok = v.prefixes.longest(n)
 	}
-	for _, l := range v.lengths {
-		if l <= n.Len {
-			if r, ok := v.rows[prefix{n.Digits / pow10[n.Len-l], l, false}]; ok {
-				return r, true
-			}
-		}
+	if !ok {
+		return nil, false
 	}
-	return rate{}, false
+	return &v.rates[row], true
 }
 
 // matches are the rows whose prefix n has, the longest first: the one that
 // lookup finds, and those that lost to it.
 func (v *deckVersion) matches(n Number) (rows []RowMatch) {
-	if n.Short() {
-		if r, ok := v.lookup(n); ok {
-			rows = append(rows, match(prefix{n.Digits, n.Len, true}, r))
+	for length := n.Len; length > 0; length-- {
+		part := Number{Digits: n.Digits / pow10[n.Len-length], Len: length, Plus: n.Plus}
+		r, ok := v.lookup(part)
+		if !ok {
+			break
 		}
-		return rows
-	}
-	for _, l := range v.lengths {
-		if l > n.Len {
-			continue
+		key := prefix{part.Digits, length, n.Short()}
+		if !n.Short() && !v.prefixes.has(key) {
+			continue // the row found is of a shorter one
 		}
-		key := prefix{n.Digits / pow10[n.Len-l], l, false}
-		if r, ok := v.rows[key]; ok {
-			rows = append(rows, match(key, r))
+		rows = append(rows, RowMatch{Prefix: key.String(), Line: v.lines[r.line], Increment: r.increment})
+		if n.Short() {
+			break
 		}
 	}
 	return rows
-}
-
-func match(key prefix, r rate) RowMatch {
-	return RowMatch{Prefix: key.String(), Line: *r.line, Increment: r.increment}
 }
 
 // String is the prefix as decks write it.

@@ -28,7 +28,8 @@ func (l *Ledger) Estimate(tenant, user string, called Number, at Instant, billab
 		var one Amount
 		one.Digits = v.currency.Digits()
 		if !row.free && billableMS > 0 {
-			one = Charge(row.line.Price, row.line.Fee, 1, DefaultIncrement.Seconds(billableMS), v.currency.Digits())
+			line := &v.lines[row.line]
+			one = Charge(line.Price, line.Fee, 1, DefaultIncrement.Seconds(billableMS), v.currency.Digits())
 		}
 		if currency == "" || one.Minor.Cmp(&amount.Minor) > 0 {
 			amount, currency = one, v.currency

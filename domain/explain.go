@@ -138,53 +138,44 @@ func (m *month) find(user string, ref Ref) (uint32, bool) {
 	if !known {
 		return 0, false
 	}
-	for i := m.lastOf[u]; i != 0; i = m.calls[i-1].next {
-		c := &m.calls[i-1]
-		if c.class != gone && m.account.sources.names[c.source] == ref.Source && string(m.idOf(c)) == ref.ID {
-			return i - 1, true
+	index := uint32(0)
+	for _, chunk := range m.calls.users.chunks {
+		for _, user := range chunk {
+			if user == u && m.calls.at(index).class() != gone && m.refOf(index) == ref {
+				return index, true
+			}
+			index++
 		}
 	}
 	return 0, false
 }
 
-func (m *month) refOf(index uint32) Ref {
-	c := &m.calls[index]
-	return Ref{m.account.sources.names[c.source], string(m.idOf(c))}
-}
-
 func (m *month) explain(p *Passport, index uint32) {
-	a, c := m.account, &m.calls[index]
-	p.Seconds = (int64(c.billableMS) + 999) / 1000
-	p.Billed = int64(c.billed)
-	p.Licence = a.licenceAt(c)
-	if c.flags&flagCosts == 0 {
+	a, c := m.account, m.calls.at(index)
+	p.Seconds = (c.billableMS() + 999) / 1000
+	p.Billed = c.billed()
+	p.Licence = a.licenceAt(m.calls.user(index), c.kind, c.at)
+	if !c.has(flagCosts) {
 		p.Class, p.Rule = ClassFree, "R6.1"
 		p.Increment, p.Licence = DefaultIncrement, nil
 		return
 	}
-	var lic *monthLicence
-	if l := m.licences[c.user]; l != nil && c.class != unlicensed {
-		list := l.held[a.family(c.kind)]
-		for i := range list {
-			if list[i].from <= c.at && c.at < list[i].to && list[i].pool != nil {
-				lic = &list[i]
-			}
-		}
-	}
+	lic := m.licence(m.calls.user(index), c.kind, c.at)
 	if lic == nil {
 		p.Class, p.Rule, p.Increment = ClassUnlicensed, "R6.2", DefaultIncrement
-		if c.class == free {
+		if c.class() == free {
 			p.Class = ClassFree
 		}
 		return
 	}
 	plan := lic.pool.plan
 	p.Plan, p.Increment = plan, plan.Increment
-	if deck := a.deckFor(m.id, plan, lic.country).at(c.at); deck != nil {
+	if v := lic.tariff.at(c.at); v != nil {
+		deck := v.deck
 		p.Rows = deck.matches(c.called())
 		p.Deck = &DeckUsed{Version: deck.version, From: deck.from, Currency: deck.currency, Deck: deck.name}
 	}
-	switch c.class {
+	switch c.class() {
 	case free:
 		p.Class, p.Rule = ClassFree, "R6.4"
 		if len(p.Rows) == 0 {
@@ -196,7 +187,7 @@ func (m *month) explain(p *Passport, index uint32) {
 		p.Class, p.Rule, p.Increment = ClassOutside, "R6.5", p.Rows[0].Increment
 		m.cost(p, lic.pool, m.lines[c.line], p.Billed)
 	case pooled:
-		l := lic.pool.lanes[c.lane]
+		l := lic.pool.lanes[c.lane()]
 		p.Pool = l.used(m, lic.pool, index)
 		p.Class, p.Rule = ClassInPool, "R7"
 		if p.Pool.Over > 0 {
@@ -207,11 +198,11 @@ func (m *month) explain(p *Passport, index uint32) {
 }
 
 // licenceAt is the interval that holds a call, whether it grants anything or not.
-func (a *account) licenceAt(c *call) *LicenceUsed {
-	history := &a.licences[c.user]
+func (a *account) licenceAt(user uint32, kind uint16, at Instant) *LicenceUsed {
+	history := &a.licences[user]
 	ref := func(event int32) Ref { return Ref{history.events[event].source, history.events[event].id} }
-	for _, held := range a.licencesOf(c.user)[a.family(c.kind)] {
-		if held.from <= c.at && c.at < held.to {
+	for _, held := range a.licencesOf(user)[a.family(kind)] {
+		if held.from <= at && at < held.to {
 			used := &LicenceUsed{Plan: held.plan, Country: held.country, From: held.from, To: held.to, By: ref(held.by)}
 			if held.to != forever {
 				by := ref(held.endedBy)
@@ -225,14 +216,14 @@ func (a *account) licenceAt(c *call) *LicenceUsed {
 
 // used is what a call of the lane drew.
 func (l *lane) used(m *month, p *pool, index uint32) *PoolUsed {
-	c := &m.calls[index]
+	c := m.calls.at(index)
 	u := &PoolUsed{
 		Country: p.key.country, Plan: p.key.plan, User: p.key.user, Linked: p.plan.Linked,
-		Bucket: p.plan.Buckets[l.buckets[c.bucket]].Name, Granted: l.granted[c.bucket],
+		Bucket: p.plan.Buckets[l.buckets[c.bucket()]].Name, Granted: l.granted[c.bucket()],
 	}
-	n := m.slot(c)
+	n := m.slot(p, c.at)
 	if n > l.end { // after the end
-		u.Before, u.After, u.Over = l.ending.used[c.bucket], l.ending.used[c.bucket], int64(c.billed)
+		u.Before, u.After, u.Over = l.ending.used[c.bucket()], l.ending.used[c.bucket()], c.billed()
 		if l.end == fromStart {
 			u.EmptyFromStart = true
 		} else {
@@ -241,16 +232,16 @@ func (l *lane) used(m *month, p *pool, index uint32) *PoolUsed {
 		return u
 	}
 	used := l.usedBefore(n)
-	u.Before = used[c.bucket]
+	u.Before = used[c.bucket()]
 	var ended *Ref
 	l.take(m, l.slotAt(n), used, func(i uint32, over int64) bool {
 		if i == index {
-			u.Over, u.Drawn = over, int64(c.billed)-over
+			u.Over, u.Drawn = over, c.billed()-over
 			u.After = u.Before + u.Drawn
 			return false
 		}
-		u.Before = used[c.bucket]
-		if b := m.calls[i].bucket; ended == nil && used[b] >= l.granted[b] {
+		u.Before = used[c.bucket()]
+		if b := m.calls.at(i).bucket(); ended == nil && used[b] >= l.granted[b] {
 			ref := m.refOf(i)
 			ended = &ref
 		}
@@ -264,7 +255,7 @@ func (l *lane) used(m *month, p *pool, index uint32) *PoolUsed {
 func (l *lane) endedBy(m *month) (by *Ref) {
 	used := l.usedBefore(l.end)
 	l.take(m, l.slotAt(l.end), used, func(i uint32, _ int64) bool {
-		if b := m.calls[i].bucket; used[b] >= l.granted[b] {
+		if b := m.calls.at(i).bucket(); used[b] >= l.granted[b] {
 			ref := m.refOf(i)
 			by = &ref
 		}
@@ -324,12 +315,12 @@ func (l *Ledger) LineCalls(tenant string, id Month, country, plan string, line L
 		}
 	}
 	take := func(index uint32, over int64, outside bool) {
-		c := &m.calls[index]
+		c := m.calls.at(index)
 		if *m.lines[c.line] != line || after != nil && c.at < after.At {
 			return
 		}
 		s := Share{
-			At: c.at, Ref: m.refOf(index), User: a.users.names[c.user], Called: c.called(), Billed: int64(c.billed), Over: over, Outside: outside,
+			At: c.at, Ref: m.refOf(index), User: a.users.names[m.calls.user(index)], Called: c.called(), Billed: c.billed(), Over: over, Outside: outside,
 		}
 		if after != nil && s.before(after) <= 0 {
 			return
@@ -349,10 +340,10 @@ func (l *Ledger) LineCalls(tenant string, id Month, country, plan string, line L
 			lane.overages(m, func(index uint32, over int64) { take(index, over, false) })
 		}
 	}
-	for i := range m.calls {
-		if c := &m.calls[i]; anyOutside && c.class == outside {
-			if key := m.licence(c).pool.key; key.country == country && key.plan == plan {
-				take(uint32(i), int64(c.billed), true)
+	for i := range m.calls.n {
+		if c := m.calls.at(i); anyOutside && c.class() == outside {
+			if key := m.poolOf(i).key; key.country == country && key.plan == plan {
+				take(i, c.billed(), true)
 			}
 		}
 	}

@@ -70,24 +70,44 @@ func (l *lane) slotAt(n int32) *slot {
 	return &l.slots[i]
 }
 
-func (l *lane) add(m *month, index uint32) {
-	c := &m.calls[index]
-	s := l.slotAt(m.slot(c))
+func (l *lane) add(m *month, p *pool, index uint32) {
+	c := m.calls.at(index)
+	s := l.slotAt(m.slot(p, c.at))
 	s.calls = append(s.calls, index)
-	s.seconds[c.bucket] += int64(c.billed)
+	s.seconds[c.bucket()] += c.billed()
 	if s.n > l.end {
 		l.overage(c, 1)
 	}
 	l.settled = false
 }
 
-func (l *lane) remove(m *month, index uint32) {
-	c := &m.calls[index]
-	s := l.slotAt(m.slot(c))
+// merge adds the calls of a slot that was summed apart, to a lane whose end is
+// not known yet.
+func (l *lane) merge(m *month, part *slot) {
+	s := l.slotAt(part.n)
+	if s.calls == nil {
+		s.calls = part.calls
+	} else {
+		s.calls = append(s.calls, part.calls...)
+	}
+	for b, seconds := range part.seconds {
+		s.seconds[b] += seconds
+	}
+	if s.n > l.end {
+		for _, index := range part.calls {
+			l.overage(m.calls.at(index), 1)
+		}
+	}
+	l.settled = false
+}
+
+func (l *lane) remove(m *month, p *pool, index uint32) {
+	c := m.calls.at(index)
+	s := l.slotAt(m.slot(p, c.at))
 	i := slices.Index(s.calls, index)
 	s.calls[i] = s.calls[len(s.calls)-1]
 	s.calls = s.calls[:len(s.calls)-1]
-	s.seconds[c.bucket] -= int64(c.billed)
+	s.seconds[c.bucket()] -= c.billed()
 	if s.n > l.end {
 		l.overage(c, -1)
 	}
@@ -97,13 +117,13 @@ func (l *lane) remove(m *month, index uint32) {
 // overage counts a call wholly beyond the lane's end, or with sign -1 no longer.
 func (l *lane) overage(c *call, sign int64) {
 	sum := l.over[c.line]
-	sum.add(sign, int64(c.billed))
+	sum.add(sign, c.billed())
 	if sum.calls == 0 {
 		delete(l.over, c.line)
 	} else {
 		l.over[c.line] = sum
 	}
-	l.overBy[c.bucket] += sign * int64(c.billed)
+	l.overBy[c.bucket()] += sign * c.billed()
 }
 
 func (l *lane) grant(granted []int64) {
@@ -147,7 +167,7 @@ search:
 			continue
 		}
 		for _, index := range s.calls {
-			l.overage(&m.calls[index], sign)
+			l.overage(m.calls.at(index), sign)
 		}
 	}
 	l.end = end
@@ -160,11 +180,11 @@ func (l *lane) drawSlot(m *month, at int, used []int64) draw {
 	d := draw{used: used, over: map[uint32]cell{}, overBy: make([]int64, len(l.buckets))}
 	if l.end != fromStart && at < len(l.slots) {
 		l.take(m, &l.slots[at], used, func(index uint32, over int64) bool {
-			if c := &m.calls[index]; over > 0 {
+			if c := m.calls.at(index); over > 0 {
 				sum := d.over[c.line]
 				sum.add(1, over)
 				d.over[c.line] = sum
-				d.overBy[c.bucket] += over
+				d.overBy[c.bucket()] += over
 				if d.firstOver == 0 {
 					d.firstOver = c.at
 				}
@@ -175,7 +195,7 @@ func (l *lane) drawSlot(m *month, at int, used []int64) draw {
 	}
 	for ; d.firstOver == 0 && at < len(l.slots); at++ {
 		for _, index := range l.slots[at].calls {
-			if t := m.calls[index].at; d.firstOver == 0 || t < d.firstOver {
+			if t := m.calls.at(index).at; d.firstOver == 0 || t < d.firstOver {
 				d.firstOver = t
 			}
 		}
@@ -191,14 +211,14 @@ func (l *lane) take(m *month, s *slot, used []int64, each func(index uint32, ove
 	slices.SortFunc(calls, m.order)
 	ended := false
 	for _, index := range calls {
-		c := &m.calls[index]
+		c := m.calls.at(index)
 		var drawn int64
 		if !ended {
-			drawn = min(int64(c.billed), l.granted[c.bucket]-used[c.bucket])
-			used[c.bucket] += drawn
-			ended = used[c.bucket] >= l.granted[c.bucket]
+			drawn = min(c.billed(), l.granted[c.bucket()]-used[c.bucket()])
+			used[c.bucket()] += drawn
+			ended = used[c.bucket()] >= l.granted[c.bucket()]
 		}
-		if !each(index, int64(c.billed)-drawn) {
+		if !each(index, c.billed()-drawn) {
 			return
 		}
 	}
@@ -226,7 +246,7 @@ func (l *lane) overages(m *month, each func(index uint32, over int64)) {
 		case s.n < l.end:
 		case s.n > l.end:
 			for _, index := range s.calls {
-				each(index, int64(m.calls[index].billed))
+				each(index, m.calls.at(index).billed())
 			}
 		default:
 			l.take(m, s, l.usedBefore(s.n), func(index uint32, over int64) bool {

@@ -1,9 +1,7 @@
 package domain
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/binary"
 	"slices"
 	"time"
 )
@@ -15,70 +13,37 @@ type month struct {
 	account    *account
 	id         Month
 	start, end Instant // [start, end)
-	calls      []call
-	ids        []byte            // the calls' ids, each followed by when the call was said; see add
-	lastOf     map[uint32]uint32 // user → its newest call + 1
+	calls      calls
 
 	// Derived:
-	terms      uint64              // the terms that made it; 0: not made
-	stale      map[uint32]struct{} // users whose licences have changed since
-	pools      map[poolKey]*pool
-	licences   map[uint32]*userLicences
-	lines      []*Line
-	lineOf     map[*Line]uint32
+	terms     uint64              // the terms that made it; 0: not made
+	stale     map[uint32]struct{} // users whose licences have changed since
+	pools     map[poolKey]*pool
+	poolCount uint32                   // of all there have been
+	licences  []*userLicences          // by user; nil: none
+	first     [families][]monthLicence // by user: the first that grants something, to look at in one place
+	lines     []*Line                  // of all versions in use
+	lineBase  map[*deckVersion]uint32  // where those of a version begin
+	tariffs   map[tariffKey]*tariff
+	tally
+	ungranted int64
+	changes   uint64              // of anything derived
+	billing   map[billedLine]cell // as of billedAt; nil: not made
+	billedAt  uint64
+}
+
+// A tally sums the calls of a month that are in no pool.
+type tally struct {
 	free       int64
 	unlicensed cell
 	unrated    cell
-	ungranted  int64
-	changes    uint64              // of anything derived
-	billing    map[billedLine]cell // as of billedAt; nil: not made
-	billedAt   uint64
 }
 
-// A call as a month keeps it: fixed size and without pointers.
-type call struct {
-	at         Instant
-	digits     uint64 // of the called number
-	id         uint64 // offset in ids << 8 | length
-	user       uint32
-	source     uint32
-	next       uint32 // the same user's call before this one + 1
-	billableMS int32
-
-	// Derived:
-	licence uint32 // pooled and outside: which of the user's licences of the family
-	line    uint32
-	billed  int32 // seconds
-	lane    uint8 // pooled: of the licence's pool
-	bucket  uint8 // position in the lane
-	class   class
-
-	digitsLen uint8
-	masked    uint8
-	kind      uint16
-	flags     callFlags
+func (t *tally) merge(o *tally) {
+	t.free += o.free
+	t.unlicensed.calls, t.unlicensed.seconds = t.unlicensed.calls+o.unlicensed.calls, t.unlicensed.seconds+o.unlicensed.seconds
+	t.unrated.calls, t.unrated.seconds = t.unrated.calls+o.unrated.calls, t.unrated.seconds+o.unrated.seconds
 }
-
-type callFlags uint8
-
-const (
-	flagPlus    callFlags = 1 << iota
-	flagCosts             // outbound, answered and longer than nothing: all else is free (R6.1)
-	flagAmended           // what a correction made of the call
-)
-
-// class is R6's.
-type class uint8
-
-const (
-	unplaced class = iota
-	gone           // replaced by a correction, or voided
-	free
-	unlicensed
-	unrated
-	pooled
-	outside
-)
 
 // userLicences are a user's licences within a month.
 type userLicences struct {
@@ -88,63 +53,41 @@ type userLicences struct {
 
 type monthLicence struct {
 	from, to Instant
-	country  string
 	pool     *pool // nil: grants nothing (R10 ungranted)
-}
-
-func (c *call) called() Number {
-	return Number{Digits: c.digits, Len: c.digitsLen, Masked: c.masked, Plus: c.flags&flagPlus != 0}
-}
-
-func (m *month) idOf(c *call) []byte {
-	offset := c.id >> 8
-	return m.ids[offset : offset+c.id&0xff]
+	tariff   *tariff
 }
 
 // order is R7's: answered_at, source, id.
-func (m *month) order(a, b uint32) int {
-	x, y := &m.calls[a], &m.calls[b]
+func (m *month) order(a, b uint32) int { return compareCalls(m, a, m, b) }
+
+// compareCalls is R7's order of call a of m and call b of n, of one account.
+func compareCalls(m *month, a uint32, n *month, b uint32) int {
+	x, y := m.calls.at(a), n.calls.at(b)
 	if x.at != y.at {
 		return cmp.Compare(x.at, y.at)
 	}
-	if x.source != y.source {
-		return cmp.Compare(m.account.sources.names[x.source], m.account.sources.names[y.source])
+	if s, t := m.calls.source(a), n.calls.source(b); s != t {
+		return cmp.Compare(m.account.sources.names[s], m.account.sources.names[t])
 	}
-	return bytes.Compare(m.idOf(x), m.idOf(y))
+	return compareIDs(&m.calls, x, &n.calls, y)
 }
 
 // slot is the slot of time of R7's sums: an hour, or for pools of one user a
 // day, so that thousands of small pools stay small.
-func (m *month) slot(c *call) int32 {
+func (m *month) slot(p *pool, at Instant) int32 {
 	width := Instant(time.Hour)
-	if m.licence(c).pool.plan.Scope == ScopeUser {
+	if p.plan.Scope == ScopeUser {
 		width *= 24
 	}
-	return int32((c.at - m.start) / width)
+	return int32((at - m.start) / width)
 }
 
-// saidAt is the time of the event that reported the call.
-func (m *month) saidAt(c *call) Instant {
-	late, _ := binary.Varint(m.ids[c.id>>8+c.id&0xff:])
-	return c.expectedAt() + Instant(late)
-}
-
-// expectedAt is when a switch reports a call: at its end.
-func (c *call) expectedAt() Instant { return c.at + Instant(c.billableMS)*Instant(time.Millisecond) }
-
-// add keeps a call; its id is copied. When it was said is hardly ever asked
-// for, so it is kept beside the id, as the difference from the call's end.
-func (m *month) add(c call, id string, said Instant) uint32 {
-	index := uint32(len(m.calls))
-	c.id = uint64(len(m.ids))<<8 | uint64(len(id))
-	m.ids = append(m.ids, id...)
-	m.ids = binary.AppendVarint(m.ids, int64(said-c.expectedAt()))
-	c.next = m.lastOf[c.user]
-	m.lastOf[c.user] = index + 1
-	c.class = unplaced
-	m.calls = append(m.calls, c)
+// add keeps a call.
+func (m *month) add(c call, user, source uint32, id CallID, said Instant) uint32 {
+	c.setClass(unplaced)
+	index := m.calls.add(c, user, source, id, said)
 	if m.terms != 0 {
-		if _, stale := m.stale[c.user]; !stale {
+		if _, stale := m.stale[user]; !stale {
 			m.place(index)
 		}
 	}
@@ -154,7 +97,7 @@ func (m *month) add(c call, id string, said Instant) uint32 {
 // drop takes a call out for good: a correction replaced it.
 func (m *month) drop(index uint32) {
 	m.unplace(index)
-	m.calls[index].class = gone
+	m.calls.at(index).setClass(gone)
 }
 
 // refresh brings the derived part up to date.
@@ -163,40 +106,114 @@ func (m *month) refresh() {
 		m.rebuild()
 		m.terms = terms
 	}
-	for user := range m.stale {
-		for i := m.lastOf[user]; i != 0; i = m.calls[i-1].next {
-			m.unplace(i - 1)
-		}
-		m.dropLicences(user)
-		m.takeLicences(user)
-		for i := m.lastOf[user]; i != 0; i = m.calls[i-1].next {
-			m.place(i - 1)
-		}
+	if len(m.stale) > 0 {
+		m.placeAgain()
 	}
 	clear(m.stale)
+	var tasks []func()
 	for _, p := range m.pools {
-		p.settle(m)
+		if !p.settled() {
+			tasks = append(tasks, func() { p.settle(m) })
+		}
+	}
+	m.account.ledger.run(tasks)
+}
+
+// placeAgain places the calls of users whose licences have changed.
+func (m *month) placeAgain() {
+	var indexes []uint32
+	index := uint32(0)
+	for _, chunk := range m.calls.users.chunks {
+		for _, user := range chunk {
+			if _, stale := m.stale[user]; stale {
+				m.unplace(index)
+				indexes = append(indexes, index)
+			}
+			index++
+		}
+	}
+	for user := range m.stale {
+		m.dropLicences(user)
+		m.takeLicences(user)
+	}
+	for _, index := range indexes {
+		m.place(index)
 	}
 }
 
 func (m *month) rebuild() {
 	m.changes++
 	m.stale = map[uint32]struct{}{}
-	m.pools = map[poolKey]*pool{}
-	m.licences = map[uint32]*userLicences{}
-	m.lines, m.lineOf = nil, map[*Line]uint32{}
-	m.free, m.ungranted = 0, 0
-	m.unlicensed, m.unrated = cell{}, cell{}
+	m.pools, m.poolCount = map[poolKey]*pool{}, 0
+	m.licences, m.first = nil, [families][]monthLicence{}
+	m.lines, m.lineBase, m.tariffs = nil, map[*deckVersion]uint32{}, map[tariffKey]*tariff{}
+	m.ungranted, m.tally = 0, tally{}
 	for user := range m.account.users.names {
 		m.takeLicences(uint32(user))
 	}
-	for i := range m.calls {
-		if m.calls[i].class != gone {
-			m.calls[i].class = unplaced
-			m.place(uint32(i))
+	m.placeAll()
+}
+
+// placeAll places every call. Pieces of the month are summed apart, at the same
+// time where the ledger has somebody to run them so, and then put together.
+func (m *month) placeAll() {
+	pieces := min(uint32(len(m.calls.chunks)), maxPieces)
+	if pieces <= 1 {
+		for i := range m.calls.n {
+			if c := m.calls.at(i); c.class() != gone {
+				c.setClass(unplaced)
+				m.place(i)
+			}
+		}
+		return
+	}
+	parts := make([]part, pieces)
+	tasks := make([]func(), pieces)
+	chunks := uint32(len(m.calls.chunks))
+	for i := range pieces {
+		parts[i].pools = make([]*pool, m.poolCount)
+		from, to := chunks*i/pieces*chunkSize, min(chunks*(i+1)/pieces*chunkSize, m.calls.n)
+		tasks[i] = func() { parts[i].place(m, from, to) }
+	}
+	m.account.ledger.run(tasks)
+	m.changes++
+	for i := range parts {
+		m.tally.merge(&parts[i].tally)
+		for _, p := range m.pools {
+			if own := parts[i].pools[p.index]; own != nil {
+				p.merge(m, own)
+			}
 		}
 	}
 }
+
+// A part is what a piece of a month's calls comes to.
+type part struct {
+	tally
+	pools []*pool // by index, with the lanes of the part; nil: no call draws on it
+}
+
+// place places the calls from one index to another.
+func (s *part) place(m *month, from, to uint32) {
+	for i := from; i < to; i++ {
+		c := m.calls.at(i)
+		if c.class() == gone {
+			continue
+		}
+		p := m.classify(i)
+		if p != nil {
+			own := &s.pools[p.index]
+			if *own == nil {
+				*own = newPool(p.key, p.plan, p.index)
+			}
+			p = *own
+		}
+		s.tally.count(m, i, p, 1)
+	}
+}
+
+// maxPieces is into how many pieces a month is cut at most.
+const maxPieces = 16
 
 // takeLicences adds a user's licences of the month to its pools (R3 to R5).
 func (m *month) takeLicences(user uint32) {
@@ -211,6 +228,9 @@ func (m *month) takeLicences(user uint32) {
 			}
 			if l == nil {
 				l = &userLicences{}
+				for int(user) >= len(m.licences) {
+					m.licences = append(m.licences, nil)
+				}
 				m.licences[user] = l
 			}
 			plan, ok := a.plan(interval.plan).on(m.id.FirstDay())
@@ -226,23 +246,36 @@ func (m *month) takeLicences(user uint32) {
 			}
 			p := m.pools[key]
 			if p == nil {
-				p = newPool(key, plan)
+				p = newPool(key, plan, m.poolCount)
+				m.poolCount++
 				m.pools[key] = p
 			}
 			p.holders[user] = append(p.holders[user], held{from, to, interval.country})
 			p.granted = false
-			l.held[family] = append(l.held[family], monthLicence{from, to, interval.country, p})
+			held := monthLicence{from, to, p, m.tariffOf(plan, interval.country)}
+			l.held[family] = append(l.held[family], held)
+			for int(user) >= len(m.first[family]) {
+				m.first[family] = append(m.first[family], monthLicence{})
+			}
+			if first := &m.first[family][user]; first.pool == nil {
+				*first = held
+			}
 		}
 	}
 }
 
 func (m *month) dropLicences(user uint32) {
 	m.changes++
-	l := m.licences[user]
+	l := m.licencesOf(user)
 	if l == nil {
 		return
 	}
-	delete(m.licences, user)
+	m.licences[user] = nil
+	for family := range m.first {
+		if int(user) < len(m.first[family]) {
+			m.first[family][user] = monthLicence{}
+		}
+	}
 	m.ungranted -= l.ungranted
 	for _, list := range l.held {
 		for _, h := range list {
@@ -258,115 +291,139 @@ func (m *month) dropLicences(user uint32) {
 	}
 }
 
-// licence is the one a placed call uses.
-func (m *month) licence(c *call) *monthLicence {
-	l := m.licences[c.user]
-	return &l.held[m.account.family(c.kind)][c.licence]
+func (m *month) licencesOf(user uint32) *userLicences {
+	if int(user) >= len(m.licences) {
+		return nil
+	}
+	return m.licences[user]
+}
+
+// licence is the one that grants something at an instant; nil: none.
+func (m *month) licence(user uint32, kind uint16, at Instant) *monthLicence {
+	family := m.account.family(kind)
+	if first := m.first[family]; int(user) < len(first) {
+		if l := &first[user]; l.from <= at && at < l.to {
+			return l
+		}
+	}
+	l := m.licencesOf(user)
+	if l == nil || len(l.held[family]) < 2 {
+		return nil
+	}
+	list := l.held[family]
+	for i := range list {
+		if list[i].from <= at && at < list[i].to && list[i].pool != nil {
+			return &list[i]
+		}
+	}
+	return nil
+}
+
+// poolOf is the pool of a call that is placed in one, or outside its buckets.
+func (m *month) poolOf(index uint32) *pool {
+	c := m.calls.at(index)
+	return m.licence(m.calls.user(index), c.kind, c.at).pool
 }
 
 // place decides a call's class (R6) and counts it there.
 func (m *month) place(index uint32) {
-	c := &m.calls[index]
-	if c.class == gone {
+	c := m.calls.at(index)
+	if c.class() == gone {
 		return
 	}
-	m.classify(c)
-	m.count(index, 1)
+	m.count(index, m.classify(index), 1)
 }
 
 func (m *month) unplace(index uint32) {
-	if c := &m.calls[index]; c.class != unplaced && c.class != gone {
-		m.count(index, -1)
-		c.class = unplaced
+	c := m.calls.at(index)
+	switch c.class() {
+	case unplaced, gone:
+		return
+	case pooled, outside:
+		m.count(index, m.poolOf(index), -1)
+	default:
+		m.count(index, nil, -1)
 	}
+	c.setClass(unplaced)
 }
 
-func (m *month) count(index uint32, sign int64) {
+func (m *month) count(index uint32, p *pool, sign int64) {
 	m.changes++
-	c := &m.calls[index]
-	seconds := int64(c.billed)
-	switch c.class {
+	m.tally.count(m, index, p, sign)
+}
+
+// count adds a placed call to the sums, or with sign -1 takes it out. p is the
+// pool of a pooled or outside call.
+func (t *tally) count(m *month, index uint32, p *pool, sign int64) {
+	c := m.calls.at(index)
+	switch c.class() {
 	case free:
-		m.free += sign
+		t.free += sign
 	case unlicensed:
-		m.unlicensed.add(sign, seconds)
+		t.unlicensed.add(sign, c.billed())
 	case unrated:
-		m.unrated.add(sign, seconds)
+		t.unrated.add(sign, c.billed())
 	case outside:
-		cells := m.licence(c).pool.outside
-		sum := cells[c.line]
-		if sum.add(sign, seconds); sum.calls == 0 {
-			delete(cells, c.line)
+		sum := p.outside[c.line]
+		if sum.add(sign, c.billed()); sum.calls == 0 {
+			delete(p.outside, c.line)
 		} else {
-			cells[c.line] = sum
+			p.outside[c.line] = sum
 		}
 	case pooled:
-		l := m.licence(c).pool.lanes[c.lane]
+		l := p.lanes[c.lane()]
 		if sign > 0 {
-			l.add(m, index)
+			l.add(m, p, index)
 		} else {
-			l.remove(m, index)
+			l.remove(m, p, index)
 		}
 	}
 }
 
-// classify is R6, in its order.
-func (m *month) classify(c *call) {
-	a := m.account
-	c.class, c.billed = free, 0
-	if c.flags&flagCosts == 0 { // 1
-		return
+// classify is R6, in its order; the pool is that of a pooled or outside call.
+func (m *month) classify(index uint32) *pool {
+	a, c := m.account, m.calls.at(index)
+	c.setClass(free)
+	c.place(0, 0, 0)
+	if !c.has(flagCosts) { // 1
+		return nil
 	}
 	called := c.called()
-	var lic *monthLicence
-	if l := m.licences[c.user]; l != nil {
-		list := l.held[a.family(c.kind)]
-		for i := range list {
-			if list[i].from <= c.at && c.at < list[i].to && list[i].pool != nil {
-				lic, c.licence = &list[i], uint32(i)
-				break
-			}
-		}
-	}
+	lic := m.licence(m.calls.user(index), c.kind, c.at)
 	if lic == nil { // 2
 		if !called.Short() {
-			c.class, c.billed = unlicensed, int32(DefaultIncrement.Seconds(int64(c.billableMS)))
+			c.setClass(unlicensed)
+			c.place(DefaultIncrement.Seconds(c.billableMS()), 0, 0)
 		}
-		return
+		return nil
 	}
-	plan := lic.pool.plan
-	var row rate
+	t := lic.tariff
+	version := t.at(c.at) // 3
+	var row *rate
 	found := false
-	if deck := a.deckFor(m.id, plan, lic.country).at(c.at); deck != nil { // 3
-		row, found = deck.lookup(called)
+	if version != nil {
+		row, found = version.deck.lookup(called)
 	}
 	if !found {
 		if !called.Short() {
-			c.class, c.billed = unrated, int32(plan.Increment.Seconds(int64(c.billableMS)))
+			c.setClass(unrated)
+			c.place(t.plan.Increment.Seconds(c.billableMS()), 0, 0)
 		}
-		return
+		return nil
 	}
 	if row.free { // 4
-		return
+		return nil
 	}
-	c.line = m.lineIndex(row.line)
-	bucket := plan.bucketFor(a.kinds.names[c.kind], lic.country, row.line.Country) // 5
+	c.line = version.lines + row.line
+	bucket := version.bucket(a, t, c.kind, row.line) // 5
 	if bucket < 0 {
-		c.class, c.billed = outside, int32(row.increment.Seconds(int64(c.billableMS)))
-		return
+		c.setClass(outside)
+		c.place(row.increment.Seconds(c.billableMS()), 0, 0)
+		return lic.pool
 	}
-	c.class, c.billed = pooled, int32(plan.Increment.Seconds(int64(c.billableMS)))
-	c.lane, c.bucket = lic.pool.laneOf[bucket], lic.pool.posOf[bucket]
-}
-
-func (m *month) lineIndex(l *Line) uint32 {
-	i, ok := m.lineOf[l]
-	if !ok {
-		i = uint32(len(m.lines))
-		m.lines = append(m.lines, l)
-		m.lineOf[l] = i
-	}
-	return i
+	c.setClass(pooled)
+	c.place(t.plan.Increment.Seconds(c.billableMS()), lic.pool.laneOf[bucket], lic.pool.posOf[bucket])
+	return lic.pool
 }
 
 // rating puts the month together as spec/outputs.md orders it.
@@ -411,4 +468,20 @@ func (m *month) rating() Rating {
 	r.Counts.Free = m.free
 	r.Counts.Calls = r.Counts.Free + r.Counts.InPool + r.Counts.Overage + r.Counts.Outside + m.unlicensed.calls + m.unrated.calls
 	return r
+}
+
+// any reports whether the month has a call. One that was voided or corrected away
+// is none.
+func (m *month) any() bool {
+	for i := range m.calls.n {
+		if m.calls.at(i).class() != gone {
+			return true
+		}
+	}
+	return false
+}
+
+// refOf is the call's identity.
+func (m *month) refOf(index uint32) Ref {
+	return Ref{m.account.sources.names[m.calls.source(index)], m.calls.id(m.calls.at(index)).String()}
 }

@@ -12,6 +12,7 @@ type poolKey struct{ country, plan, user string }
 // A pool is shared minutes: the licences that make it and the calls that draw.
 type pool struct {
 	key     poolKey
+	index   uint32 // among the pools of the month
 	plan    *Plan
 	holders map[uint32][]held // by user
 	granted bool              // licences and the lanes' grants are as holders make them
@@ -28,8 +29,8 @@ type held struct {
 	country  string
 }
 
-func newPool(key poolKey, plan *Plan) *pool {
-	p := &pool{key: key, plan: plan, holders: map[uint32][]held{}, outside: map[uint32]cell{}}
+func newPool(key poolKey, plan *Plan, index uint32) *pool {
+	p := &pool{key: key, index: index, plan: plan, holders: map[uint32][]held{}, outside: map[uint32]cell{}}
 	var linked []int
 	for b := range plan.Buckets {
 		if plan.Linked {
@@ -44,6 +45,24 @@ func newPool(key poolKey, plan *Plan) *pool {
 		p.lanes = append(p.lanes, newLane(linked))
 	}
 	return p
+}
+
+// merge adds the calls of a part of the month.
+func (p *pool) merge(m *month, part *pool) {
+	for i, l := range p.lanes {
+		for j := range part.lanes[i].slots {
+			l.merge(m, &part.lanes[i].slots[j])
+		}
+	}
+	for line, c := range part.outside {
+		sum := p.outside[line]
+		p.outside[line] = cell{sum.calls + c.calls, sum.seconds + c.seconds}
+	}
+}
+
+// settled reports whether nothing has changed since settle.
+func (p *pool) settled() bool {
+	return p.granted && !slices.ContainsFunc(p.lanes, func(l *lane) bool { return !l.settled })
 }
 
 func (p *pool) settle(m *month) {

@@ -42,8 +42,10 @@ func (i Intake) Received() uint64 { return i.Booked + i.Duplicate + i.Suspended 
 
 // NewMonths returns the fold of an empty book.
 func NewMonths() *Months {
+	ledger := domain.NewLedger()
+	ledger.Run = inParallel
 	return &Months{
-		ledger: domain.NewLedger(), intake: map[string]*Intake{},
+		ledger: ledger, intake: map[string]*Intake{},
 		touched: map[monthKey]struct{}{}, changed: map[string]struct{}{}, levels: map[levelKey]int{}, issues: map[string][]*Issue{},
 	}
 }

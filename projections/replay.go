@@ -1,7 +1,9 @@
 package projections
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 
 	"tollbook/domain"
@@ -66,18 +68,23 @@ type replay struct {
 	closed *Issue          // the month's
 }
 
+// errReplayed ends a walk that has all it needs.
+var errReplayed = errors.New("replayed")
+
 func (r *replay) run(ctx context.Context, walk eventstore.Walk, progress func(events, bytes uint64)) error {
 	if r.until != 0 {
 		// One event more: it may say that the month was closed there.
 		walk.Until = r.until + 1
 	}
+	r.ledger.Run = inParallel
+	feed := newFeed(r.ledger, r.tenant)
 	var size uint64
-	_, err := walk.Run(ctx, func(b *block.Block, head eventstore.Head, bytes int) error {
-		size += uint64(bytes)
+	_, err := walk.Pieces(ctx, func(p *eventstore.Piece) error {
+		size += uint64(p.Size)
 		if progress != nil {
-			progress(head.Events, size)
+			progress(p.Head.Events, size)
 		}
-		return r.take(b, head)
+		return r.take(p, feed)
 	})
 	if err == nil && r.until > r.head.Events {
 		err = fmt.Errorf("position %d is beyond the end of the book: it has %d events", r.until, r.head.Events)
@@ -85,32 +92,50 @@ func (r *replay) run(ctx context.Context, walk eventstore.Walk, progress func(ev
 	return err
 }
 
-func (r *replay) take(b *block.Block, head eventstore.Head) error {
-	for i := range b.Events {
-		if r.closed != nil && r.until == 0 {
-			return nil // what comes later is no part of the document
+func (r *replay) take(p *eventstore.Piece, feed *feed) error {
+	if r.closed != nil && r.until == 0 {
+		return nil // what comes later is no part of the document; the walk goes on for the chain
+	}
+	feed.begin(p.Calls)
+	before := r.head
+	// The hash is that of the block that holds the position, whichever of its events that is.
+	at := func(position uint64) eventstore.Head {
+		if position < p.First {
+			return before
 		}
-		e := &b.Events[i]
-		position := b.First + uint64(i)
+		return eventstore.Head{Block: p.Head.Block, Hash: p.Head.Hash, Events: position}
+	}
+	last := min(p.Head.Events, cmp.Or(r.until, p.Head.Events))
+	err := p.Each(func(row *block.CallRow) error {
+		if row.Position > last {
+			return errReplayed
+		}
+		feed.add(row)
+		return nil
+	}, func(position uint64, e *domain.Event) error {
 		if closed, ok := e.Data.(*domain.MonthClosed); ok && e.Tenant == r.tenant && closed.Month == r.month && r.closed == nil {
-			issue, err := issued(r.ledger, r.tenant, closed, r.head)
+			issue, err := issued(r.ledger, r.tenant, closed, at(position-1))
 			if err != nil {
 				return err
 			}
 			issue.BookedAt = position
 			r.closed = &issue
 			if r.until == 0 {
-				return nil
+				last = position - 1
+				return errReplayed
 			}
 		}
-		if r.until != 0 && position > r.until {
-			return nil
+		if position > last {
+			return errReplayed
 		}
 		if e.Tenant == r.tenant || e.Tenant == domain.CatalogTenant {
 			r.ledger.Add(e)
 		}
-		// The hash is the block's, whichever of its events was the last.
-		r.head = eventstore.Head{Block: head.Block, Hash: head.Hash, Events: position}
+		return nil
+	})
+	if errors.Is(err, errReplayed) {
+		err = nil
 	}
-	return nil
+	r.head = at(last)
+	return err
 }

@@ -62,6 +62,7 @@ type cli struct {
 	Suspense      suspenseCmd      `cmd:"" help:"The desk for records that could not be booked."`
 	Gaps          gapsCmd          `cmd:"" help:"The records that never came: numbers missing in the sequences of sources."`
 	Access        accessCmd        `cmd:"" help:"Who may do what: the users of serve --auth."`
+	Bench         benchCmd         `cmd:"" help:"The speed figures of docs/PERFORMANCE.md, on this machine."`
 	Status        statusCmd        `cmd:"" help:"How far the engine is and what came in, by tenant."`
 	Health        healthCmd        `cmd:"" help:"Exit 0 if the engine on this machine answers: for containers."`
 	Version       versionCmd       `cmd:"" help:"Print the version."`
