@@ -13,7 +13,9 @@
 //	tollbook-api.gaps                     [GapsRequest] → projections.GapsDocument
 //	tollbook-api.documents                {"tenant":"contoso"} → [IssuesDocument]
 //	tollbook-api.anchor                   the signed anchor of now
-//	tollbook-api.explain                  one event, with a proof
+//	tollbook-api.explain                  [ExplainRequest] → [ExplainDocument]: one event, with a proof; of a call, why it costs what it does
+//	tollbook-api.explain.line             [ExplainLineRequest] → projections.LineDocument
+//	tollbook-api.explain.pool             [ExplainPoolRequest] → projections.GrantDocument
 //
 // Below as.<who>. the book is changed in that name, which NATS lets only that
 // user publish under, where it has users:

@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 
 	"github.com/go-json-experiment/json"
@@ -14,6 +13,7 @@ import (
 	"tollbook/domain/cloudevents"
 	"tollbook/eventstore"
 	"tollbook/eventstore/merkle"
+	"tollbook/projections"
 )
 
 // AnchorRequest asks for the signed anchor of now.
@@ -44,21 +44,21 @@ func NewAnchor(p *eventstore.Prover, key *eventstore.SigningKey, since uint64) (
 	return doc, err
 }
 
-// ExplainRequest names an event.
-type ExplainRequest struct {
-	Tenant string `json:"tenant"`
-	Source string `json:"source"`
-	ID     string `json:"id"`
-}
-
 // ExplainDocument is what `tollbook explain` prints of an event.
 type ExplainDocument struct {
-	Position uint64            `json:"position"`
-	Type     domain.Type       `json:"type"`
-	Event    jsontext.Value    `json:"event"` // canonical
-	Block    ExplainedBlock    `json:"block"`
-	Leaf     string            `json:"leaf"`           // of the event in the Merkle tree
-	Proof    *eventstore.Proof `json:"proof,omitzero"` // none where nothing can be signed
+	Position uint64         `json:"position"`
+	Type     domain.Type    `json:"type"`
+	Event    jsontext.Value `json:"event"` // canonical
+	// Of a call, or what corrects or voids one: what the call costs and why.
+	Call *projections.CallDocument `json:"call,omitzero"`
+	// Of a correction or void: the event of its call; or, where that is not booked,
+	// which one is missing.
+	Said     jsontext.Value   `json:"call_event,omitzero"`
+	Dangling *projections.Ref `json:"dangling,omitzero"`
+
+	Block ExplainedBlock    `json:"block"`
+	Leaf  string            `json:"leaf"`           // of the event in the Merkle tree
+	Proof *eventstore.Proof `json:"proof,omitzero"` // none where nothing can be signed
 }
 
 // An ExplainedBlock is the block that holds the event.
@@ -107,36 +107,10 @@ func (s *Service) anchor(ctx context.Context, r micro.Request) (any, error) {
 	return NewAnchor(s.Book.Prover(ctx), s.Key, q.Since)
 }
 
-func (s *Service) explain(ctx context.Context, r micro.Request) (any, error) {
-	var q ExplainRequest
-	if err := json.Unmarshal(r.Data(), &q); err != nil {
-		return nil, wrong{fmt.Errorf("the request must be JSON such as {\"tenant\":\"contoso\",\"source\":\"switch/mil-1\",\"id\":\"c-1\"}: %w", err)}
-	}
-	position, ok := s.Book.Find(q.Tenant, q.Source, q.ID)
-	if !ok {
-		return nil, wrong{NotBooked(q)}
-	}
-	place, err := s.Book.Place(ctx, position)
-	if err != nil {
-		return nil, err
-	}
-	return Explain(s.Book.Prover(ctx), &place, s.Key)
-}
-
 // Anchor is the signed anchor of now, with a proof since an older one if since is
 // not 0.
 func (c *Client) Anchor(ctx context.Context, q AnchorRequest) (AnchorDocument, error) {
 	var d AnchorDocument
 	err := c.askJSON(ctx, "anchor", q, &d)
-	return d, err
-}
-
-// Explain is what the book has of an event.
-func (c *Client) Explain(ctx context.Context, q ExplainRequest) (ExplainDocument, error) {
-	var d ExplainDocument
-	err := c.askJSON(ctx, "explain", q, &d)
-	if err == nil && d.Proof == nil {
-		err = errors.New("the engine's answer has no proof: it is of another version")
-	}
 	return d, err
 }

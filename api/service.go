@@ -30,16 +30,17 @@ const inFlight = 64
 
 // Service answers requests. Its fields are not changed after Start.
 type Service struct {
-	Book   *eventstore.Book
-	Intake *consumers.Intake
-	Months *projections.Months
-	Desk   *Desk
-	Gaps   *projections.Gaps
-	Key    *eventstore.SigningKey // signs anchors
-	Clock  func() domain.Instant  // when somebody decides
-	Closer *Closer
-	Log    *slog.Logger
-	Mirror func() MirrorStatus // nil without one
+	Book      *eventstore.Book
+	Intake    *consumers.Intake
+	Months    *projections.Months
+	Desk      *Desk
+	Gaps      *projections.Gaps
+	Key       *eventstore.SigningKey // signs anchors
+	Clock     func() domain.Instant  // when somebody decides
+	Closer    *Closer
+	Explainer *Explainer
+	Log       *slog.Logger
+	Mirror    func() MirrorStatus // nil without one
 }
 
 // An endpoint is one question the service answers. What it asks is the payload,
@@ -59,6 +60,8 @@ func (s *Service) endpoints() []endpoint {
 		{"status", s.status},
 		{"anchor", s.anchor},
 		{"explain", s.explain},
+		{"explain.line", s.explainLine},
+		{"explain.pool", s.explainPool},
 		{"suspense.list", s.suspenseList},
 		{"suspense.show", s.suspenseShow},
 		{"gaps", s.gaps},

@@ -26,20 +26,46 @@ type AsOf struct {
 	Head     string  `json:"head"`
 }
 
-func asOf(ledger *domain.Ledger, tenant string, month domain.Month, head eventstore.Head, number string) AsOf {
-	a := AsOf{Tenant: tenant, Month: month.String(), Status: StatusDraft, Position: head.Events, Head: head.String()}
-	if number != "" {
-		a.Status, a.Number = StatusIssued, &number
-	}
-	return a
-}
-
 // A View is a ledger as of a position of the book, to ask why its months are what
 // they are. It must not be used by two goroutines at once.
 type View struct {
 	Ledger *domain.Ledger
 	Head   eventstore.Head
-	Number string // of the document that was issued as of this position; "": none
+	closed *domain.MonthClosed // the month that the view has as it was issued; nil: none
+}
+
+// Document is the one whose month the view has as it was issued, and the position
+// it knows the events up to; "": none.
+func (v *View) Document() (number string, position uint64) {
+	if v.closed == nil {
+		return "", 0
+	}
+	return v.closed.Number, v.closed.Position
+}
+
+func (v *View) asOf(tenant string, month domain.Month) AsOf {
+	a := AsOf{Tenant: tenant, Month: month.String(), Status: StatusDraft, Position: v.Head.Events, Head: v.Head.String()}
+	if v.closed != nil && v.closed.Month == month {
+		a.Status, a.Number, a.Position, a.Head = StatusIssued, &v.closed.Number, v.closed.Position, v.closed.Head
+	}
+	return a
+}
+
+// Issued is the view of a month as it was issued: of a month that is open, the
+// view itself; of one in which something has changed since it was closed, none,
+// but the position as of which it was issued, where [Fold] makes that view.
+func (v View) Issued(tenant string, month domain.Month) (issued *View, at uint64) {
+	for _, closed := range v.Ledger.Closings(tenant) {
+		if closed.Month != month {
+			continue
+		}
+		if !v.Ledger.Unchanged(tenant, month) {
+			return nil, closed.Position
+		}
+		v.closed = closed
+		break
+	}
+	return &v, 0
 }
 
 // A CallDocument says of one call what it costs and why.
@@ -47,15 +73,26 @@ type CallDocument struct {
 	AsOf
 	Ref       Ref          `json:"ref"` // of the call
 	AmendedBy *Ref         `json:"amended_by,omitzero"`
-	At        string       `json:"at"` // decides its month (R1)
+	Late      string       `json:"late_for,omitzero"` // the month's issued document, which does not know yet what was asked about
+	At        string       `json:"at"`                // decides its month (R1)
+	Stands    *Stands      `json:"stands,omitzero"`   // what counts of the call; none if voided
 	Class     string       `json:"class"`
 	Rule      string       `json:"rule"`
 	Licence   *LicenceUsed `json:"licence,omitzero"`
 	Deck      *DeckUsed    `json:"deck,omitzero"`
 	Rows      []DeckRow    `json:"rows,omitzero"` // the first one prices the call, the others are shorter and lost
-	Billing   Billing      `json:"billing"`
+	Billing   Billing      `json:"billing,omitzero"`
 	Pool      *PoolUsed    `json:"pool,omitzero"`
 	Cost      *Cost        `json:"cost,omitzero"`
+}
+
+// Stands is what a call says, or its latest correction.
+type Stands struct {
+	User        string `json:"user"`
+	Direction   string `json:"direction"`
+	Kind        string `json:"kind,omitzero"`
+	Called      string `json:"called"`
+	Disposition string `json:"disposition"`
 }
 
 // LicenceUsed is the interval that holds the call (R3).
@@ -63,7 +100,7 @@ type LicenceUsed struct {
 	Plan    string  `json:"plan"`
 	Country string  `json:"country"`
 	From    string  `json:"from"`
-	To      *string `json:"to"` // not in it; null: nothing has ended it
+	To      *string `json:"to"` // not in it; null: not within the month, whatever comes later
 	By      Ref     `json:"by"`
 	EndedBy *Ref    `json:"ended_by,omitzero"`
 }
@@ -152,18 +189,20 @@ func (v *View) Call(e *domain.Event) (CallDocument, error) {
 		return CallDocument{}, ErrNoCall
 	}
 	d := CallDocument{
-		AsOf: asOf(v.Ledger, e.Tenant, p.Month, v.Head, v.Number), Ref: Ref(p.Ref), AmendedBy: refOf(p.Amended),
+		AsOf: v.asOf(e.Tenant, p.Month), Ref: Ref(p.Ref), AmendedBy: refOf(p.Amended),
 		At: p.At.String(), Class: string(p.Class), Rule: p.Rule,
 	}
 	if p.Call == nil {
 		return d, nil
 	}
+	d.Stands = &Stands{p.Call.User, p.Call.Direction.String(), p.Call.Kind, p.Call.Called.String(), p.Call.Disposition.String()}
 	d.Billing = Billing{p.Call.BillableMS, p.Seconds, p.Increment.String(), p.Billed}
 	if l := p.Licence; l != nil {
-		d.Licence = &LicenceUsed{Plan: l.Plan, Country: l.Country, From: l.From.String(), By: Ref(l.By), EndedBy: refOf(l.EndedBy)}
-		if l.To != domain.Forever {
+		d.Licence = &LicenceUsed{Plan: l.Plan, Country: l.Country, From: l.From.String(), By: Ref(l.By)}
+		// A licence that ends after a month was issued is no part of what was.
+		if _, end := v.Ledger.Bounds(e.Tenant, p.Month); l.To < end {
 			to := l.To.String()
-			d.Licence.To = &to
+			d.Licence.To, d.Licence.EndedBy = &to, refOf(l.EndedBy)
 		}
 	}
 	if k := p.Deck; k != nil {
@@ -191,6 +230,16 @@ func refOf(r *domain.Ref) *Ref {
 	}
 	ref := Ref(*r)
 	return &ref
+}
+
+// MonthOf is the month that the call an event reported is in.
+func (v *View) MonthOf(e *domain.Event) (domain.Month, error) {
+	if data, ok := e.Data.(*domain.Call); ok {
+		if p, ok := v.Ledger.Explain(e.Tenant, domain.Ref{Source: e.Source, ID: e.ID}, e.Time, data); ok {
+			return p.Month, nil
+		}
+	}
+	return 0, ErrNoCall
 }
 
 // A LineQuery picks lines of a month's invoices; what is empty picks any.
@@ -251,7 +300,7 @@ const MaxPage = 10_000
 // Line is the one line that q picks, with the calls after one; nil: from the
 // first. Where q picks none or several, the error says which there are.
 func (v *View) Line(tenant string, month domain.Month, q LineQuery, after *domain.Share, limit int) (LineDocument, error) {
-	d := LineDocument{AsOf: asOf(v.Ledger, tenant, month, v.Head, v.Number), Calls: []LineCall{}}
+	d := LineDocument{AsOf: v.asOf(tenant, month), Calls: []LineCall{}}
 	invoices := v.Ledger.Rating(tenant, month).Invoices
 	var invoice *domain.Invoice
 	var line *domain.InvoiceLine
@@ -327,14 +376,43 @@ type GrantInterval struct {
 	Seconds []string `json:"seconds"` // by bucket, that it adds; those of all add up to the grant, rounded down
 }
 
-// Grant explains the grant of a pool, with the intervals from a number on.
+// pool is the one pool of a plan that has the country and the user, if they are
+// named.
+func (v *View) pool(tenant string, month domain.Month, country, plan, user string) (string, string, error) {
+	var one domain.PoolRating
+	picked := 0
+	for p := range v.Ledger.Pools(tenant, month) {
+		if p.Plan == plan && (country == "" || p.Country == country) && (user == "" || p.User == user) {
+			one = p
+			picked++
+		}
+	}
+	switch picked {
+	case 0: // but a month without calls may have it
+		return country, user, nil
+	case 1:
+		return one.Country, one.User, nil
+	}
+	return "", "", fmt.Errorf("%s has %d such pools, name one by its country, or user; see 'tollbook pools --tenant %s --month %s'", month, picked, tenant, month)
+}
+
+func noPool(tenant string, month domain.Month) error {
+	return fmt.Errorf("%s has no such pool; see 'tollbook pools --tenant %s --month %s'", month, tenant, month)
+}
+
+// Grant explains the grant of a pool, with the intervals from a number on. country
+// and user may be left out where the plan has one pool.
 func (v *View) Grant(tenant string, month domain.Month, country, plan, user string, from, limit int) (GrantDocument, error) {
+	country, user, err := v.pool(tenant, month, country, plan, user)
+	if err != nil {
+		return GrantDocument{}, err
+	}
 	g, ok := v.Ledger.ExplainGrant(tenant, month, country, plan, user)
 	if !ok {
-		return GrantDocument{}, fmt.Errorf("%s has no such pool; see 'tollbook pools --tenant %s --month %s'", month, tenant, month)
+		return GrantDocument{}, noPool(tenant, month)
 	}
 	d := GrantDocument{
-		AsOf: asOf(v.Ledger, tenant, month, v.Head, v.Number), Country: g.Country, Plan: g.Plan, User: g.User, Grant: g.Rule.String(),
+		AsOf: v.asOf(tenant, month), Country: g.Country, Plan: g.Plan, User: g.User, Grant: g.Rule.String(),
 		From: g.From.String(), To: g.To.String(), Licences: g.Licences, Intervals: []GrantInterval{},
 	}
 	for _, b := range g.Buckets {
@@ -360,19 +438,15 @@ func (v *View) Grant(tenant string, month domain.Month, country, plan, user stri
 	return d, nil
 }
 
-// View calls ask with the live months, of which a closed month is the issued one
-// only if nothing has changed in it since. Where that is not so, ask is not called,
-// and the position is returned as of which it was issued: [Fold] makes that view.
-// ask must not keep the view.
+// View calls ask with the live months, by [View.Issued]: where the month no longer
+// is what was issued, ask is not called, and the position is returned as of which
+// it was. ask must not keep the view.
 func (m *Months) View(tenant string, month domain.Month, ask func(*View) error) (issuedAt uint64, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	v := View{Ledger: m.ledger, Head: m.head}
-	if i := m.issue(tenant, month); i != nil {
-		if !m.ledger.Unchanged(tenant, month) {
-			return i.Position, nil
-		}
-		v.Number = i.Number
+	v, issuedAt := View{Ledger: m.ledger, Head: m.head}.Issued(tenant, month)
+	if v == nil {
+		return issuedAt, nil
 	}
-	return 0, ask(&v)
+	return 0, ask(v)
 }

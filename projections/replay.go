@@ -44,17 +44,44 @@ func Check(ctx context.Context, walk eventstore.Walk, tenant string, month domai
 	return *r.closed, r.closed.find(ctx, walk, r.ledger, tenant, month)
 }
 
-// Fold makes the view of a tenant's months as of a position, by [Replay]'s rules.
-func Fold(ctx context.Context, walk eventstore.Walk, tenant string, month domain.Month, until uint64, progress func(events, bytes uint64)) (*View, error) {
-	r := replay{ledger: domain.NewLedger(), tenant: tenant, month: month, until: until}
-	if err := r.run(ctx, walk, progress); err != nil {
+// Fold makes the view of a tenant's months as of a position; 0: the end of the
+// book. A month that was closed there is as it was issued.
+func Fold(ctx context.Context, walk eventstore.Walk, tenant string, until uint64, progress func(events uint64)) (*View, error) {
+	v := &View{Ledger: domain.NewLedger()}
+	if until != 0 {
+		walk.Until = until + 1 // which may say that a month was closed there
+	}
+	_, err := walk.Run(ctx, func(b *block.Block, head eventstore.Head, _ int) error {
+		if progress != nil {
+			progress(head.Events)
+		}
+		for i := range b.Events {
+			e, position := &b.Events[i], b.First+uint64(i)
+			if until != 0 && position > until {
+				if closed, ok := e.Data.(*domain.MonthClosed); ok && e.Tenant == tenant {
+					v.closed = closed
+				}
+				return nil
+			}
+			if e.Tenant == tenant || e.Tenant == domain.CatalogTenant {
+				v.Ledger.Add(e)
+			}
+			v.Head = eventstore.Head{Block: head.Block, Hash: head.Hash, Events: position}
+		}
+		return nil
+	})
+	if err == nil && until > v.Head.Events {
+		err = BeyondEnd(until, v.Head.Events)
+	}
+	if err != nil {
 		return nil, err
 	}
-	v := &View{Ledger: r.ledger, Head: r.head}
-	if r.closed != nil && (until == 0 || until == r.closed.Replayed.Position) {
-		v.Number = r.closed.Number
-	}
 	return v, nil
+}
+
+// BeyondEnd is the error about a position that a book does not have.
+func BeyondEnd(position, events uint64) error {
+	return fmt.Errorf("position %d is beyond the end of the book: it has %d events", position, events)
 }
 
 // A replay is the fold of one tenant's events.
@@ -87,7 +114,7 @@ func (r *replay) run(ctx context.Context, walk eventstore.Walk, progress func(ev
 		return r.take(p, feed)
 	})
 	if err == nil && r.until > r.head.Events {
-		err = fmt.Errorf("position %d is beyond the end of the book: it has %d events", r.until, r.head.Events)
+		err = BeyondEnd(r.until, r.head.Events)
 	}
 	return err
 }

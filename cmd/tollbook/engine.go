@@ -160,7 +160,7 @@ func (e *Engine) start(ctx context.Context) error {
 		Others: []api.Blockers{api.GapBlockers(gaps), api.SuspenseBlockers(suspense)},
 	}
 	e.work.Go(func() error { e.closeDue(ctx, closer); return nil })
-	service := &api.Service{Book: book, Closer: closer, Gaps: gaps, Key: e.Key, Clock: c.Clock, Desk: &api.Desk{Suspense: suspense, Months: e.Months, Events: book.Events}, Intake: e.intake, Months: e.Months, Log: c.Log}
+	service := &api.Service{Book: book, Closer: closer, Gaps: gaps, Key: e.Key, Clock: c.Clock, Desk: &api.Desk{Suspense: suspense, Months: e.Months, Events: book.Events}, Intake: e.intake, Months: e.Months, Explainer: api.ExplainBook(book, e.Months), Log: c.Log}
 	if e.mirror != nil {
 		service.Mirror = e.mirror.status
 	}

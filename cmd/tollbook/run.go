@@ -58,7 +58,7 @@ type cli struct {
 	Restore       restoreCmd       `cmd:"" help:"Put a backup in the place of a directory's book, once all of it is checked."`
 	Verify        verifyCmd        `cmd:"" help:"Walk every block of the book: numbers, hashes, events, anchor. Or check a proof."`
 	Anchor        anchorCmd        `cmd:"" help:"Print the signed anchor of the book, to keep elsewhere."`
-	Explain       explainCmd       `cmd:"" help:"What the book has of one event, with a proof."`
+	Explain       explainCmd       `cmd:"" help:"Why: what one call costs, how calls make a line, licences a pool; and the proof that an event is booked."`
 	Suspense      suspenseCmd      `cmd:"" help:"The desk for records that could not be booked."`
 	Gaps          gapsCmd          `cmd:"" help:"The records that never came: numbers missing in the sequences of sources."`
 	Access        accessCmd        `cmd:"" help:"Who may do what: the users of serve --auth."`
