@@ -20,8 +20,8 @@ type file struct {
 	position
 	name   string // it was opened by
 	f      *os.File
-	head   []byte    // its first bytes, at most printBytes of those before Offset
-	last   []byte    // those before Offset
+	head   []byte    // its first bytes, those that Seen counts or more
+	last   []byte    // those before Offset, at most printBytes
 	static bool      // nobody writes it
 	size   int64     // as last seen
 	quiet  time.Time // since when it has not changed
@@ -95,40 +95,36 @@ func unpack(packed io.Reader) (*os.File, error) {
 	return f, nil
 }
 
-// ends are the first and the last bytes of what stands before an offset.
-func (o *file) ends(offset int64) (head, last []byte, ok bool) {
-	n := min(offset, printBytes)
-	head, last = make([]byte, n), make([]byte, n)
-	if n > 0 {
-		_, err := o.f.ReadAt(head, 0)
-		_, err2 := o.f.ReadAt(last, offset-n)
-		ok = (err == nil || errors.Is(err, io.EOF)) && (err2 == nil || errors.Is(err2, io.EOF))
-		return head, last, ok && o.reaches(offset)
+// at reads n bytes from an offset on; nil: they are not there.
+func (o *file) at(offset, n int64) []byte {
+	b := make([]byte, n)
+	if got, _ := o.f.ReadAt(b, offset); int64(got) < n {
+		return nil
 	}
-	return head, last, true
+	return b
 }
 
-func (o *file) reaches(offset int64) bool {
-	info, err := o.f.Stat()
-	return err == nil && info.Size() >= offset
+// ends are the first bytes and those before the offset that the position has hashes of.
+func (o *file) ends(p *position) (head, last []byte) {
+	n := min(p.Offset, printBytes)
+	return o.at(0, p.Seen), o.at(p.Offset-n, n)
 }
 
-// extends reports whether the file begins with what was read up to the position. Of
-// a position that has no record before it only the same inode tells.
+// extends reports whether the file begins with what was read up to the position.
+// Of a position that tells nothing it must also have the inode.
 func (o *file) extends(p *position) bool {
-	same := o.Device == p.Device && o.Inode == p.Inode
-	if !same && p.Offset <= int64(len(p.Header)+len("\xef\xbb\xbf\r\n")) {
+	if !p.Telling && (o.Device != p.Device || o.Inode != p.Inode) {
 		return false
 	}
-	head, last, ok := o.ends(p.Offset)
-	return ok && printOf(head) == p.Head && printOf(last) == p.Last
+	head, last := o.ends(p)
+	return head != nil && last != nil && printOf(head) == p.Head && printOf(last) == p.Last
 }
 
 // resume goes on at a position that the file extends.
 func (o *file) resume(p *position) {
 	o.Offset, o.Header, o.Begun, o.Inside = p.Offset, p.Header, p.Begun, p.Inside
-	o.head, o.last, _ = o.ends(p.Offset)
-	o.Head, o.Last = p.Head, p.Last
+	o.Seen, o.Head, o.Last, o.Telling = p.Seen, p.Head, p.Last, p.Telling
+	o.head, o.last = o.ends(p)
 }
 
 // errMoved is returned when what was read is not in the file any more.
@@ -147,8 +143,11 @@ func (o *file) read(limit int, now time.Time) (data []byte, end bool, err error)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, false, err
 	}
-	if got < n || !bytes.Equal(buffer[:n], o.last) {
+	if got < n || !bytes.Equal(buffer[:n], o.last) || int64(n) == o.Offset && !bytes.HasPrefix(buffer[:got], o.head) {
 		return nil, false, errMoved
+	}
+	if int64(n) == o.Offset && len(o.head) < printBytes { // all of the file so far
+		o.head = bytes.Clone(buffer[:min(got, printBytes)])
 	}
 	if !o.static {
 		o.Changed = info.ModTime()
@@ -160,13 +159,26 @@ func (o *file) read(limit int, now time.Time) (data []byte, end bool, err error)
 	return buffer[n:got], err != nil, nil
 }
 
+// note has the position say what was seen, and reports whether that is news.
+func (o *file) note(table bool) bool {
+	if o.Seen == int64(len(o.head)) {
+		return false
+	}
+	o.Seen, o.Head = int64(len(o.head)), printOf(o.head)
+	rest := o.head
+	if table {
+		_, rest, _ = bytes.Cut(rest, []byte{'\n'})
+	}
+	o.Telling = len(bytes.Trim(rest, "\x00\r\n ")) > 0
+	return true
+}
+
 // advance moves the position behind data that was read, and answered.
 func (o *file) advance(data []byte) {
 	o.Offset += int64(len(data))
-	o.head = append(o.head, data[:min(len(data), printBytes-len(o.head))]...)
 	o.last = append(o.last, data[max(0, len(data)-printBytes):]...)
 	o.last = bytes.Clone(o.last[max(0, len(o.last)-printBytes):])
-	o.Head, o.Last = printOf(o.head), printOf(o.last)
+	o.Last = printOf(o.last)
 }
 
 func (o *file) close() { _ = o.f.Close() }

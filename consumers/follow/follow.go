@@ -204,6 +204,7 @@ func (f *Follower) Run(ctx context.Context) error {
 	defer done()
 	for {
 		steps, pending, err := f.poll()
+		f.save() // how a file begins is known before it is read: it may be rotated while this is away
 		if err == nil {
 			err = f.send(ctx, steps)
 		}

@@ -41,8 +41,10 @@ type position struct {
 	Device  uint64    `json:"device"`
 	Inode   uint64    `json:"inode"`
 	Offset  int64     `json:"offset"`           // all before it is answered
-	Head    string    `json:"head,omitzero"`    // hash of its first bytes, at most printBytes of those before Offset
-	Last    string    `json:"last,omitzero"`    // hash of the last bytes before Offset
+	Seen    int64     `json:"seen,omitzero"`    // how many of its first bytes were seen, at most printBytes
+	Head    string    `json:"head,omitzero"`    // their hash
+	Last    string    `json:"last,omitzero"`    // hash of the bytes before Offset, at most printBytes
+	Telling bool      `json:"telling,omitzero"` // Head is of more than the header of a table, so of no other file
 	Header  []byte    `json:"header,omitzero"`  // of a table
 	Begun   bool      `json:"begun,omitzero"`   // a row of the file is before Offset
 	Inside  bool      `json:"inside,omitzero"`  // Offset is in a line too long to be sent
@@ -51,8 +53,9 @@ type position struct {
 	Changed time.Time `json:"changed"`          // by the file system, when it was last looked at
 }
 
-// printBytes is how much of each end of what was read is hashed.
-const printBytes = 1024
+// printBytes is how much of each end of what was read is hashed: more than the
+// header of a table, which other files have too.
+const printBytes = 8 << 10
 
 func printOf(b []byte) string {
 	if len(b) == 0 {
@@ -95,7 +98,7 @@ func parseState(data []byte) (*state, error) {
 		return nil, fmt.Errorf("%w: %d positions and %d files", errStateDamaged, len(s.Positions), len(s.Done))
 	}
 	for _, p := range s.Positions {
-		if p.Offset < 0 || len(p.Header) > maxHeaderBytes || p.Path == "" {
+		if p.Offset < 0 || p.Seen < min(p.Offset, printBytes) || p.Seen > printBytes || len(p.Header) > maxHeaderBytes || p.Path == "" {
 			return nil, fmt.Errorf("%w: a position of %.80q", errStateDamaged, p.Path)
 		}
 	}

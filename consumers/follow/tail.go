@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"tollbook/consumers/cdr"
 )
 
 // Limits of what is kept of one path's rotated files.
@@ -71,9 +73,9 @@ func newTail(c *Config, path string, positions []position, followed func(string)
 			t.again = true
 		default:
 			t.lose(p, now)
-			if !p.Rotated {
-				t.look(p.Changed, now)
-			}
+		}
+		if !p.Rotated { // nobody looked since
+			t.look(p.Changed, now)
 		}
 	}
 	if err == nil {
@@ -259,6 +261,7 @@ func (t *tail) step(o *file, now time.Time) (*step, error) {
 		if err != nil {
 			return nil, err
 		}
+		t.dirty = o.note(t.c.Framing == cdr.Table) || t.dirty
 		over := end && (o.static || o.Rotated && now.Sub(o.quiet) >= t.c.Settle) // its last line needs no end
 		if done := over && len(data) == 0; done != o.Done {
 			o.Done, t.dirty = done, true
@@ -428,7 +431,7 @@ func (t *tail) adopt(o *file, unknown bool) bool {
 	}
 	for i := range t.known {
 		if p := &t.known[i]; o.extends(p) {
-			if !o.reaches(p.Offset + 1) {
+			if o.at(p.Offset, 1) == nil {
 				return false
 			}
 			o.resume(p)
@@ -442,6 +445,12 @@ func (t *tail) adopt(o *file, unknown bool) bool {
 	}
 	o.Header = t.header()
 	t.old = append(t.old, o)
+	for i := range t.lost { // of which nothing was read: this is what it was, or its copy
+		if !t.lost[i].Telling {
+			t.lost = slices.Delete(t.lost, i, i+1)
+			break
+		}
+	}
 	t.c.Log.Info("found a file that was rotated before it was seen", "file", t.path, "as", o.name)
 	return true
 }
