@@ -53,6 +53,11 @@ var formats = map[string]Format{
 
 	freeswitchName:    {name: freeswitchName, framing: Objects, read: readFreeSWITCH, options: freeswitchOptions},
 	freeswitchXMLName: {name: freeswitchXMLName, framing: Whole, read: readFreeSWITCHXML, options: freeswitchOptions},
+
+	asteriskName:     {name: asteriskName, framing: Rows, read: readAsterisk, options: asteriskCSVOptions, check: checkAsterisk},
+	asteriskJSONName: {name: asteriskJSONName, framing: Objects, read: readAsteriskJSON, options: asteriskOptions, check: checkAsterisk},
+	asteriskAMIName:  {name: asteriskAMIName, framing: Objects, read: readAsteriskAMI, options: asteriskOptions, check: checkAsterisk},
+	opensipsName:     {name: opensipsName, framing: Objects, read: readOpenSIPS, options: opensipsOptions},
 }
 
 // Check says what of a switch's configuration its format can't do with. An

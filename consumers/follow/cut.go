@@ -45,7 +45,7 @@ type piece struct {
 // header if the file is a table; begun: the first of them is behind it. Without
 // final, the last line is one that is still being written unless it has its end.
 func (c cutter) next(data, header []byte, begun, final bool) piece {
-	zeros := len(data) - len(bytes.TrimLeft(data, "\x00")) // where a file was truncated below its writer
+	zeros := len(data) - len(bytes.TrimLeft(data, "\x00")) // where a file was truncated below its writer, or after a power cut
 	p := piece{size: zeros, header: header, begun: begun}
 	if data = data[zeros:]; len(data) == 0 {
 		return p
@@ -57,10 +57,13 @@ func (c cutter) next(data, header []byte, begun, final bool) piece {
 			p.more = len(ends) == 0
 			break
 		}
-		if len(ends) > 0 && at+end > pieceBytes {
+		alone := c.framing == cdr.Objects && bytes.HasPrefix(bytes.TrimSpace(data[at:at+end]), []byte{'['})
+		if len(ends) > 0 && (at+end > pieceBytes || alone || data[at] == 0) {
 			break
 		}
-		ends = append(ends, at+end)
+		if ends = append(ends, at+end); alone { // a line with an array of records
+			break
+		}
 	}
 	if len(ends) == 0 {
 		return p
@@ -89,7 +92,7 @@ func (c cutter) next(data, header []byte, begun, final bool) piece {
 
 // payload are the rows that end at ends, and how many of them are records.
 func (c cutter) payload(data []byte, ends []int, header []byte) (payload []byte, rows int) {
-	payload = make([]byte, 0, len(header)+1+ends[len(ends)-1])
+	payload = make([]byte, 0, len(header)+1+ends[len(ends)-1]+1)
 	if c.framing == cdr.Table {
 		payload = append(append(payload, header...), '\n')
 	}
@@ -97,11 +100,12 @@ func (c cutter) payload(data []byte, ends []int, header []byte) (payload []byte,
 	for _, end := range ends {
 		row := trimRow(data[at:end])
 		if len(row) > 0 && (c.framing != cdr.Table || !bytes.Equal(row, header)) {
+			payload = append(append(payload, row...), '\n')
 			rows++
 		}
 		at = end
 	}
-	return append(payload, data[:at]...), rows
+	return payload, rows
 }
 
 func (c cutter) count(payload []byte) (n int) {

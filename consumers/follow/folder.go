@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -177,7 +178,7 @@ func (d *folder) step(path, name string) step {
 			case !errors.Is(wrong, errChanged):
 				d.refused[name] = true
 				d.c.LeftOut++
-				d.c.Log.Error("the file can't be read and is left where it is", "file", path, "error", wrong)
+				d.c.Log.Error("the file can't be read; it is left where it is, and not tried again until it changes or follow is started anew", "file", path, "error", wrong)
 			}
 		},
 	}
@@ -185,8 +186,11 @@ func (d *folder) step(path, name string) step {
 
 func (d *folder) read(path, name string, send func([]byte) error) error {
 	f, info, err := openRegular(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return errChanged
+	}
 	if err != nil {
-		return errors.Join(errChanged, err) // gone, or not to be read now
+		return err
 	}
 	defer func() { _ = f.Close() }()
 	if doneName(path, info) != name {
