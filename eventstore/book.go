@@ -2,10 +2,12 @@ package eventstore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -13,6 +15,7 @@ import (
 	"tollbook/domain"
 	"tollbook/domain/cloudevents"
 	"tollbook/eventstore/block"
+	"tollbook/eventstore/index"
 	"tollbook/eventstore/merkle"
 )
 
@@ -78,6 +81,7 @@ type Book struct {
 	log    Log
 	anchor *anchorFile
 	clock  instant
+	notes  *slog.Logger
 	follow []Follower
 	lock   interface{ Unlock() error }
 
@@ -99,26 +103,26 @@ type Book struct {
 
 	// The committer's.
 	chain      chain
-	index      map[identity]entry
-	indexed    sync.RWMutex         // held by the committer to add to index, by others to read it
+	index      *index.Index         // of all events up to chain's head; others may Search and Find
+	indexed    sync.RWMutex         // held by the committer while it makes the index again, by others to Find
 	duplicates map[[2]string]uint64 // (tenant, source): received since the last block, for the next one
-}
-
-// identity is the first half of SHA-256 over (tenant, source, id).
-type identity [16]byte
-
-// entry is what the index knows of a booked event: exact content by digest.
-type entry struct {
-	digest   [16]byte // first half of the leaf hash
-	position uint64
+	snapshots  snapshots
+	keys       []index.Key // memory of the last block's, for the next one
+	entries    []index.Entry
 }
 
 // Options of Open.
 type Options struct {
 	Clock  func() domain.Instant // when blocks are sealed and records suspended
 	Follow []Follower
+	Resume []Resumer // followers that begin at their snapshots; they are called after the others
+	// Log, if not nil, is told what the book put right by itself.
+	Log *slog.Logger
 	// Progress, if not nil, is called now and then while the book is read.
 	Progress func(events uint64)
+
+	recent int    // how many events the index keeps in memory; 0: its default
+	every  uint64 // how many events are between two snapshots; 0: snapshotEvery
 }
 
 // Open opens the book of a data directory over its log for writing: it takes the
@@ -135,11 +139,18 @@ func Open(ctx context.Context, dir string, openLog func(path string) (Log, error
 		return nil, errors.Join(Damaged(dir, err), lock.Unlock())
 	}
 	b := &Book{
-		log: log, clock: o.Clock, follow: o.Follow, lock: lock,
+		log: log, clock: o.Clock, notes: o.Log, follow: o.Follow, lock: lock,
 		queue: make(chan *submission, queueDepth), closing: make(chan struct{}), done: make(chan struct{}), released: make(chan struct{}),
-		index: map[identity]entry{}, duplicates: map[[2]string]uint64{},
+		duplicates: map[[2]string]uint64{},
 	}
-	if err := b.load(ctx, dir, o.Progress); err != nil {
+	b.snapshots = snapshots{dir: SnapshotsPath(dir), every: cmp.Or(o.every, snapshotEvery)}
+	for _, r := range o.Resume {
+		b.snapshots.all = append(b.snapshots.all, &resuming{Resumer: r})
+	}
+	if b.notes == nil {
+		b.notes = slog.New(slog.DiscardHandler)
+	}
+	if err := b.load(ctx, dir, o); err != nil {
 		return nil, errors.Join(Damaged(dir, err), b.closeFiles())
 	}
 	go b.commitLoop()
@@ -149,7 +160,7 @@ func Open(ctx context.Context, dir string, openLog func(path string) (Log, error
 // LogPath is where a data directory has its log.
 func LogPath(dir string) string { return filepath.Join(dir, "book.db") }
 
-func (b *Book) load(ctx context.Context, dir string, progress func(uint64)) error {
+func (b *Book) load(ctx context.Context, dir string, o Options) error {
 	end, err := b.log.Head(ctx)
 	if err != nil {
 		return err
@@ -159,28 +170,50 @@ func (b *Book) load(ctx context.Context, dir string, progress func(uint64)) erro
 		return err
 	}
 	b.anchor = file
-	walk := Walk{Log: b.log, Anchor: anchor, Leaves: true}
-	err = walk.run(ctx, &b.chain, func(blk *block.Block, leaves []merkle.Hash, _ int) error {
-		for i := range blk.Events {
-			e := &blk.Events[i]
-			key := identityOf(e)
-			if first, twice := b.index[key]; twice {
-				return fmt.Errorf("%w: block %d: position %d has the identity of position %d (%s %s %s)",
-					ErrCorrupt, blk.Number, blk.First+uint64(i), first.position, e.Tenant, e.Source, e.ID)
-			}
-			b.index[key] = entry{[16]byte(leaves[i][:16]), blk.First + uint64(i)}
-		}
-		b.firsts, b.sealed = append(b.firsts, blk.First), blk.SealedAt
-		b.tell(Update{b.chain.head, blk.First, blk.Events, blk.Duplicates})
-		if progress != nil {
-			progress(b.chain.head.Events)
-		}
-		return nil
-	})
+	b.index = index.Open(IndexPath(dir), index.Options{Recent: o.recent, Warn: b.warn})
+	from, err := b.reach(ctx)
 	if err != nil {
 		return err
 	}
+	l := loader{log: b.log, anchor: anchor, leaves: from + 1, index: b.index, search: from > 0}
+	if from == 0 {
+		b.index.Fill()
+	}
+	if l.events, err = b.resume(ctx); err != nil {
+		return err
+	}
+	if len(b.follow) > 0 {
+		l.events = 1
+	}
+	var damage error // of the index
+	err = l.run(ctx, &b.chain, func(blk *loaded) error {
+		if blk.n > from && damage == nil {
+			if err := blk.enter(b.index); errors.Is(err, index.ErrDamaged) {
+				damage = err // followers go on; the index is made again then
+			} else if err != nil {
+				return err
+			}
+		}
+		b.firsts, b.sealed = append(b.firsts, blk.header.First), blk.header.SealedAt
+		if blk.events != nil {
+			b.tell(Update{blk.piece.Head, blk.header.First, blk.events, blk.duplicates})
+		}
+		if o.Progress != nil {
+			o.Progress(blk.piece.Head.Events)
+		}
+		return nil
+	})
+	switch {
+	case err == nil && damage != nil:
+		err = b.reindex(ctx, damage)
+	case err == nil && from == 0:
+		err = b.unite()
+	}
+	if err != nil {
+		return b.twice(ctx, err)
+	}
 	b.head, b.tree, b.chunks = b.chain.head, b.chain.tree, b.chain.chunks
+	b.take() // of what was read again, if that is much
 	return b.anchor.write(b.head)
 }
 
@@ -188,15 +221,21 @@ func (b *Book) tell(u Update) {
 	for _, f := range b.follow {
 		f(u)
 	}
+	for _, r := range b.snapshots.all {
+		if u.Head.Block > r.told.Block || len(u.Events) == 0 {
+			r.Follow(u)
+		}
+	}
 }
 
-func identityOf(e *domain.Event) identity {
+// identityOf is the first half of SHA-256 over (tenant, source, id).
+func identityOf(e *domain.Event) index.Key {
 	buf := make([]byte, 0, 384)
 	buf = append(append(buf, e.Tenant...), 0)
 	buf = append(append(buf, e.Source...), 0)
 	buf = append(buf, e.ID...)
 	sum := sha256.Sum256(buf)
-	return identity(sum[:16])
+	return index.Key(sum[:16])
 }
 
 // Head is how far the book goes now: everything up to it is durable.
@@ -235,6 +274,7 @@ func (b *Book) Submit(ctx context.Context, records []Record) ([]Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.search(s)
 	return b.submit(ctx, s)
 }
 
@@ -280,6 +320,7 @@ func (b *Book) Close() error {
 	if first {
 		close(b.closing)
 		<-b.done
+		b.takeLast()
 		b.reads.Wait()
 		b.closeErr = b.closeFiles()
 		close(b.released)
@@ -290,6 +331,11 @@ func (b *Book) Close() error {
 
 func (b *Book) closeFiles() error {
 	var errs []error
+	if b.index != nil {
+		if err := b.index.Close(); err != nil {
+			b.warn(fmt.Errorf("index: %w: what of it is missing is made again from the book", err))
+		}
+	}
 	if b.log != nil {
 		errs = append(errs, b.log.Close())
 		b.log = nil
@@ -309,11 +355,13 @@ func (b *Book) closeFiles() error {
 type submission struct {
 	decide  func(*Turn) error // of an Act: it has no records
 	records []Record
-	keys    []identity
+	keys    []index.Key
 	leaves  []merkle.Hash
 	sizes   []int
 	results []Result
-	next    int // the first record that is not in a block yet
+	found   []index.Entry // what the index said of keys
+	cover   uint64        // up to which position it was asked then
+	next    int           // the first record that is not in a block yet
 	err     error
 	done    chan struct{}
 }
@@ -331,7 +379,7 @@ func (s *submission) outcome() ([]Result, error) {
 func newSubmission(records []Record, clock instant) (*submission, error) {
 	s := &submission{
 		// Its own: a Submit whose context ends leaves it in the queue.
-		records: slices.Clone(records), keys: make([]identity, len(records)), leaves: make([]merkle.Hash, len(records)),
+		records: slices.Clone(records), keys: make([]index.Key, len(records)), leaves: make([]merkle.Hash, len(records)),
 		sizes: make([]int, len(records)), results: make([]Result, len(records)), done: make(chan struct{}),
 	}
 	var canonical []byte

@@ -88,6 +88,7 @@ type shelf struct {
 	log   *memlog.Log
 	book  *eventstore.Book
 	clock func() domain.Instant
+	keep  int // events that its index has in memory; 0: as many as ever
 
 	told    []domain.Event
 	head    eventstore.Head
@@ -105,7 +106,7 @@ func (s *shelf) tryOpen() error {
 			s.t.Errorf("the log is opened at %s", path)
 		}
 		return s.log, nil
-	}, eventstore.Options{Clock: s.clock, Follow: []eventstore.Follower{s.follow}})
+	}, eventstore.Options{Clock: s.clock, Follow: []eventstore.Follower{s.follow}}.KeepRecent(s.keep))
 	if err == nil {
 		s.book = book
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"os"
 	"strings"
 	"testing"
 
@@ -166,7 +167,18 @@ func TestForgedBlock(t *testing.T) {
 	for _, again := range []domain.Event{call("contoso", "switch/mil-1", 7), longer(call("contoso", "switch/mil-1", 7), 1)} {
 		s := filled(t)
 		forge(t, s, records(call("contoso", "switch/mil-1", 51), again), func(*block.Block) {})
-		wantError(t, s.tryOpen(), eventstore.ErrCorrupt, "block 6", "position 52", "position 7", "call-7")
+		for _, keep := range []int{0, 5} {
+			s.keep = keep
+			for _, lose := range []bool{false, true, false} { // what one leaves behind does not hide it from the next
+				if lose {
+					if err := os.RemoveAll(eventstore.IndexPath(s.dir)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				wantError(t, s.tryOpen(), eventstore.ErrCorrupt, "block 6", "position 52", "position 7", "call-7")
+				s.log = s.log.Reopen()
+			}
+		}
 	}
 }
 

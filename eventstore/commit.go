@@ -9,6 +9,7 @@ import (
 	"tollbook/domain"
 	"tollbook/domain/cloudevents"
 	"tollbook/eventstore/block"
+	"tollbook/eventstore/index"
 	"tollbook/eventstore/merkle"
 )
 
@@ -92,16 +93,19 @@ func fail(waiting []*submission, err error) {
 // pending is a block that is being put together. Nothing of the Book changes
 // until it is durable.
 type pending struct {
-	book   *Book
-	events []domain.Event
-	leaves []merkle.Hash
-	index  map[identity]entry
-	text   int
-	repeat []*domain.Event
+	book    *Book
+	events  []domain.Event
+	leaves  []merkle.Hash
+	keys    []index.Key
+	entries []index.Entry
+	index   map[index.Key]index.Entry // the same by their keys
+	text    int
+	repeat  []*domain.Event
+	failed  error // the index could not be asked: what was decided since counts for nothing
 }
 
 func newPending(b *Book) *pending {
-	return &pending{book: b, index: map[identity]entry{}}
+	return &pending{book: b, keys: b.keys[:0], entries: b.entries[:0], index: map[index.Key]index.Entry{}}
 }
 
 // take decides what becomes of each record of s; false when the block is full.
@@ -112,22 +116,32 @@ func (p *pending) take(s *submission) bool {
 			return false
 		}
 		record := &s.records[i]
-		s.results[i] = p.decide(record, s.keys[i], s.leaves[i], s.sizes[i])
+		known, twice := p.look(s.keys[i], s.found[i], s.cover)
+		s.results[i] = p.decide(record, s.keys[i], s.leaves[i], s.sizes[i], known, twice)
 	}
 	return true
 }
 
-func (p *pending) lookup(key identity) (entry, bool) {
+func (p *pending) lookup(key index.Key) (index.Entry, bool) {
+	return p.look(key, index.Entry{}, notSearched)
+}
+
+// look is lookup of a key that was searched before, which found this and covered
+// the book up to that position.
+func (p *pending) look(key index.Key, found index.Entry, cover uint64) (index.Entry, bool) {
 	if e, ok := p.index[key]; ok {
 		return e, true
 	}
-	e, ok := p.book.index[key]
+	e, ok, err := p.book.known(&key, found, cover)
+	if err != nil && p.failed == nil {
+		p.failed = fmt.Errorf("index of identities: %w", err)
+	}
 	return e, ok
 }
 
-func (p *pending) decide(r *Record, key identity, leaf merkle.Hash, size int) Result {
+// decide decides what becomes of a record, whose key is known or not.
+func (p *pending) decide(r *Record, key index.Key, leaf merkle.Hash, size int, known index.Entry, twice bool) Result {
 	suspended, refused := r.Event.Data.(*domain.Suspended)
-	known, twice := p.lookup(key)
 	switch {
 	case !twice:
 		position := p.add(r.Event, key, leaf, size)
@@ -135,31 +149,34 @@ func (p *pending) decide(r *Record, key identity, leaf merkle.Hash, size int) Re
 			return Result{Suspended, position, suspended.Reason, suspended.Detail}
 		}
 		return Result{Status: Booked, Position: position}
-	case refused || known.digest == [16]byte(leaf[:16]):
+	case refused || known.Digest == [16]byte(leaf[:16]):
 		// A suspended record's id is made of its content; when and why it was refused may differ.
 		p.repeat = append(p.repeat, &r.Event)
-		return Result{Status: Duplicate, Position: known.position}
+		return Result{Status: Duplicate, Position: known.Position}
 	}
 	raw := r.Raw
 	if raw == nil {
 		raw = cloudevents.Append(nil, &r.Event)
 	}
 	detail := fmt.Sprintf("source %s id %s is booked at position %d with other content (digest %x, this one %x): a correction needs tollbook.call.corrected.v1 or an id of its own",
-		r.Event.Source, domain.MaskNumbers(r.Event.ID), known.position, known.digest, leaf[:16])
+		r.Event.Source, domain.MaskNumbers(r.Event.ID), known.Position, known.Digest, leaf[:16])
 	again := Record{Event: Suspend(r.Event.Tenant, r.Subject, raw, ReasonConflict, detail, p.book.clock())}
 	if r.Event.Sequence.Has {
 		data := again.Event.Data.(*domain.Suspended)
 		data.Source, data.Sequence = r.Event.Source, r.Event.Sequence
 	}
 	canonical := cloudevents.Append(nil, &again.Event)
-	return p.decide(&again, identityOf(&again.Event), merkle.Leaf(canonical), len(canonical))
+	key = identityOf(&again.Event)
+	known, twice = p.lookup(key)
+	return p.decide(&again, key, merkle.Leaf(canonical), len(canonical), known, twice)
 }
 
-func (p *pending) add(e domain.Event, key identity, leaf merkle.Hash, size int) (position uint64) {
+func (p *pending) add(e domain.Event, key index.Key, leaf merkle.Hash, size int) (position uint64) {
 	position = p.book.chain.head.Events + uint64(len(p.events)) + 1
 	p.events = append(p.events, e)
 	p.leaves = append(p.leaves, leaf)
-	p.index[key] = entry{[16]byte(leaf[:16]), position}
+	entry := index.Entry{Digest: [16]byte(leaf[:16]), Position: position}
+	p.keys, p.entries, p.index[key] = append(p.keys, key), append(p.entries, entry), entry
 	p.text += size
 	return position
 }
@@ -169,6 +186,9 @@ func (p *pending) add(e domain.Event, key identity, leaf merkle.Hash, size int) 
 // the block, which the next Open finds; the anchor may be one block behind.
 func (p *pending) seal() error {
 	b := p.book
+	if p.failed != nil {
+		return p.failed
+	}
 	repeats := p.countRepeats()
 	if len(p.events) == 0 {
 		if len(repeats) > 0 {
@@ -198,13 +218,13 @@ func (p *pending) seal() error {
 		return fmt.Errorf("block %d: %w", blk.Number, err)
 	}
 	staged.Commit()
+	added := chunks[len(c.chunks):]
 	c.tree, c.chunks = tree, chunks
 	c.head = Head{Block: blk.Number, Hash: block.Hash(data), Events: c.head.Events + uint64(len(p.events))}
-	b.indexed.Lock()
-	for key, e := range p.index {
-		b.index[key] = e
+	b.keys, b.entries = p.keys, p.entries
+	if err := b.index.Add(p.keys, p.entries, index.Head(c.head), added); err != nil {
+		return fmt.Errorf("%w: block %d: %w", ErrCorrupt, blk.Number, err)
 	}
-	b.indexed.Unlock()
 	clear(b.duplicates)
 	if err := b.anchor.write(c.head); err != nil {
 		return err
@@ -214,6 +234,7 @@ func (p *pending) seal() error {
 	b.tree, b.chunks, b.sealed = tree, chunks, blk.SealedAt
 	b.mu.Unlock()
 	b.tell(Update{c.head, blk.First, blk.Events, repeats})
+	b.take()
 	return nil
 }
 

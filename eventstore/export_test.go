@@ -38,4 +38,19 @@ func (b *Book) BreakAnchor() error {
 }
 
 // ForgetIndex makes the book take every record for a new one. Call it before a Submit.
-func (b *Book) ForgetIndex() { clear(b.index) }
+func (b *Book) ForgetIndex() { b.index.Reset() }
+
+// KeepRecent has the index write a run every few events, and merge runs often.
+func (o Options) KeepRecent(n int) Options {
+	o.recent = n
+	return o
+}
+
+// SnapshotEvery has snapshots written every few events.
+func (o Options) SnapshotEvery(n uint64) Options {
+	o.every = n
+	return o
+}
+
+// IndexMemory is what the index holds in memory for what is in runs.
+func (b *Book) IndexMemory() (bytes, events uint64) { return b.index.Memory() }

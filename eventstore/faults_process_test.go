@@ -41,7 +41,7 @@ func bookProcess(dir string) error {
 	if _, err := fmt.Sscan(os.Getenv(processIDs), &from); err != nil {
 		return err
 	}
-	book, err := eventstore.Open(ctx, dir, func(path string) (eventstore.Log, error) { return sqlite.Open(path) }, eventstore.Options{Clock: ticking()})
+	book, err := eventstore.Open(ctx, dir, func(path string) (eventstore.Log, error) { return sqlite.Open(path) }, eventstore.Options{Clock: ticking()}.KeepRecent(4))
 	if err != nil {
 		return err
 	}

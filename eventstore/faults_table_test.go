@@ -3,6 +3,7 @@ package eventstore_test
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -22,7 +23,7 @@ type fault struct {
 }
 
 // faults are every write of a book: of the log, the anchor, both at the first
-// start, and those of closing.
+// start, the index and snapshots, and those of closing.
 var faults = []fault{
 	{"append", "fails and did not happen", opens, failAppend(false)},
 	{"append", "fails but had happened", opens, failAppend(true)},
@@ -116,6 +117,72 @@ var faults = []fault{
 		s.fatal(s.close())
 		s.dir = grave
 		s.count.add("kills", 1)
+	}},
+
+	{"index and snapshots", "their writes fail", opens, func(s *site, r *rand.Rand) {
+		s.removeDerived()
+		for _, path := range []string{eventstore.IndexPath(s.dir), eventstore.SnapshotsPath(s.dir)} {
+			if err := os.WriteFile(path, nil, 0o644); err != nil { // no directory can be made there then
+				s.fatal(os.Chmod(path, 0o500)) // one was, just now
+			}
+		}
+		for range 1 + r.IntN(8) {
+			s.fatal(s.send(s.draw(r)))
+		}
+		s.count.add("failures", 1)
+		s.stop(r)
+	}},
+	{"index and snapshots", "the process dies within", opens, tornDerived(cutOff)},
+	{"index and snapshots", "the power goes within", opens, tornDerived(anySectors)},
+	{"index and snapshots", "the process dies before old runs are removed", opens, func(s *site, r *rand.Rand) {
+		old := copyDir(s.t, s.dir)
+		for range 2 + r.IntN(8) {
+			s.fatal(s.send(s.draw(r)))
+		}
+		s.stop(r)
+		s.putDerived(old)
+	}},
+	{"index and snapshots", "a bit flips in each", opens, func(s *site, r *rand.Rand) {
+		s.stop(r)
+		for _, name := range derived(s.t, s.dir) {
+			s.flip(filepath.Join(s.dir, name), r)
+		}
+	}},
+	{"index and snapshots", "a bit flips in each while they are open", opens, func(s *site, r *rand.Rand) {
+		for range 4 {
+			s.fatal(s.send(s.draw(r)))
+			for _, name := range derived(s.t, s.dir) {
+				s.flipInPlace(filepath.Join(s.dir, name), r)
+			}
+		}
+		s.stop(r)
+	}},
+	{"index and snapshots", "they are removed", opens, func(s *site, r *rand.Rand) {
+		s.stop(r)
+		s.removeDerived()
+	}},
+	{"index and snapshots", "they are removed while they are open", opens, func(s *site, r *rand.Rand) {
+		s.removeDerived()
+		for range 1 + r.IntN(4) {
+			s.fatal(s.send(s.draw(r)))
+		}
+		s.stop(r)
+	}},
+	{"index and snapshots", "they are old copies", opens, func(s *site, r *rand.Rand) {
+		old := s.older(r)
+		s.removeDerived()
+		s.putDerived(old)
+	}},
+	{"index and snapshots", "they are of another book", opens, func(s *site, r *rand.Rand) {
+		other := newSite(s.t, s.count)
+		other.fresh = 1000
+		other.begin(r)
+		s.fatal(other.close())
+		s.stop(r)
+		if r.IntN(2) == 0 {
+			s.removeDerived()
+		}
+		s.putDerived(other.dir)
 	}},
 
 	{"log", "the file is an old copy", refuses, func(s *site, r *rand.Rand) {
@@ -215,6 +282,69 @@ func (s *site) put(from string, names ...string) {
 		s.fatal(err)
 	}
 	s.count.add("files replaced", len(names))
+}
+
+// removeDerived removes what is made of the book. Where the book is open it may
+// be making some of it.
+func (s *site) removeDerived() {
+	s.t.Helper()
+	var err error
+	for range 1000 {
+		err = errors.Join(os.RemoveAll(eventstore.IndexPath(s.dir)), os.RemoveAll(eventstore.SnapshotsPath(s.dir)))
+		if err == nil {
+			return
+		}
+	}
+	s.fatal(err)
+}
+
+// putDerived adds another directory's files that are made of its book.
+func (s *site) putDerived(from string) {
+	s.t.Helper()
+	s.fatal(errors.Join(os.MkdirAll(eventstore.IndexPath(s.dir), 0o755), os.MkdirAll(eventstore.SnapshotsPath(s.dir), 0o755)))
+	s.put(from, derived(s.t, from)...)
+}
+
+// flipInPlace flips a bit of a file that somebody has open, if it is still there.
+func (s *site) flipInPlace(path string, r *rand.Rand) {
+	s.t.Helper()
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	s.fatal(err)
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
+	s.fatal(err)
+	if info.Size() == 0 {
+		return
+	}
+	var b [1]byte
+	at := r.Int64N(info.Size())
+	_, err = file.ReadAt(b[:], at)
+	s.fatal(err)
+	b[0] ^= 1 << r.IntN(8)
+	_, err = file.WriteAt(b[:], at)
+	s.fatal(err)
+	s.count.add("bits flipped", 1)
+}
+
+// tornDerived leaves some of what was written to the index and snapshots.
+func tornDerived(tear func(before, after []byte, r *rand.Rand) []byte) func(*site, *rand.Rand) {
+	return func(s *site, r *rand.Rand) {
+		before := copyDir(s.t, s.dir)
+		for range 1 + r.IntN(6) {
+			s.fatal(s.send(s.draw(r)))
+		}
+		s.stop(r)
+		for _, name := range derived(s.t, s.dir) {
+			written, err := os.ReadFile(filepath.Join(s.dir, name))
+			s.fatal(err)
+			old, _ := os.ReadFile(filepath.Join(before, name)) // it is new, most often
+			s.fatal(os.WriteFile(filepath.Join(s.dir, name), tear(old, written, r), 0o644))
+		}
+		s.count.add("kills", 1)
+	}
 }
 
 func (s *site) flip(path string, r *rand.Rand) {
@@ -472,14 +602,12 @@ func TestCutFiles(t *testing.T) {
 // cuts are to the lengths where something begins or ends, and some others.
 func cuts(s *site, r *rand.Rand) (all []cut) {
 	const page, frame = 4096, 24 + 4096
-	entries, err := os.ReadDir(s.dir)
-	s.fatal(err)
-	for _, entry := range entries {
-		info, err := entry.Info()
+	for _, name := range filesOf(s.t, s.dir) {
+		info, err := os.Stat(filepath.Join(s.dir, name))
 		s.fatal(err)
 		size := int(info.Size())
 		lengths := []int{-1, 0, 1, 100, size / 2, size - 1, r.IntN(size), r.IntN(size)}
-		switch step := map[string]int{"anchor": size / 2, "book.db": page, "book.db-wal": frame}[entry.Name()]; step {
+		switch step := map[string]int{"anchor": size / 2, "book.db": page, "book.db-wal": frame}[name]; step {
 		case 0:
 			lengths = []int{-1, 0, size / 2}
 		case frame:
@@ -495,7 +623,7 @@ func cuts(s *site, r *rand.Rand) (all []cut) {
 		slices.Sort(lengths)
 		for _, length := range slices.Compact(lengths) {
 			if length < size {
-				all = append(all, cut{entry.Name(), length})
+				all = append(all, cut{name, length})
 			}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -146,6 +147,7 @@ type site struct {
 	clock  func() domain.Instant
 	book   *eventstore.Book
 	months *projections.Months
+	recall *recaller
 	first  projections.Intake // when it was opened
 	since  projections.Intake // told to senders since
 
@@ -190,7 +192,7 @@ func (s *site) open() error {
 }
 
 func (s *site) openWith(h *hooks) error {
-	s.hooks, s.months, s.since = h, projections.NewMonths(), projections.Intake{}
+	s.hooks, s.months, s.recall, s.since = h, projections.NewMonths(), &recaller{}, projections.Intake{}
 	told := func(eventstore.Update) {
 		if h.told != nil {
 			h.told()
@@ -205,7 +207,9 @@ func (s *site) openWith(h *hooks) error {
 			h.made()
 		}
 		return &hookedLog{log, h}, nil
-	}, eventstore.Options{Clock: s.clock, Follow: []eventstore.Follower{s.months.Follow, told}})
+	}, eventstore.Options{
+		Clock: s.clock, Follow: []eventstore.Follower{s.months.Follow, told}, Resume: []eventstore.Resumer{s.recall},
+	}.KeepRecent(3).SnapshotEvery(4))
 	if err != nil {
 		return err
 	}
@@ -380,6 +384,9 @@ func (s *site) inspect(anchor *eventstore.Anchor) {
 		}
 		seen[key] = true
 	}
+	if want := recalled(events).State; s.recall.State.Events != want.Events || s.recall.State.Hash != want.Hash {
+		s.found(different, "who resumed knows %d events, the book has %d", s.recall.State.Events, len(events))
+	}
 	s.inspectMonths(log, head)
 	in, _ := s.months.Intake(faultTenant)
 	if in.Booked+in.Suspended != uint64(len(events)) {
@@ -535,20 +542,44 @@ func (s *site) carryOn() {
 }
 
 // copyDir is what the files of a directory are now, and will be after a crash of
-// whoever has it open.
-func copyDir(t testing.TB, dir string) string {
+// whoever has it open. One that goes meanwhile is left out.
+func copyDir(t tb, dir string) string {
 	t.Helper()
-	to := t.TempDir()
-	entries, err := os.ReadDir(dir)
-	for _, entry := range entries {
-		if err == nil && entry.Type().IsRegular() {
-			err = copyFile(filepath.Join(dir, entry.Name()), filepath.Join(to, entry.Name()))
+	to, err := os.MkdirTemp("", "tollbook")
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	if t, ok := t.(testing.TB); ok {
+		t.Cleanup(func() { _ = os.RemoveAll(to) })
+	}
+	for _, name := range filesOf(t, dir) {
+		err := os.MkdirAll(filepath.Dir(filepath.Join(to, name)), 0o755)
+		if err == nil {
+			err = copyFile(filepath.Join(dir, name), filepath.Join(to, name))
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatalf("%v", err)
 		}
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
 	return to
+}
+
+// filesOf are the files below a directory, by their names in it.
+func filesOf(t tb, dir string) (names []string) {
+	t.Helper()
+	err := fs.WalkDir(os.DirFS(dir), ".", func(name string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.Type().IsRegular() {
+			names = append(names, name)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	return names
 }
 
 func copyFile(from, to string) error {

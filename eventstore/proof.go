@@ -29,10 +29,16 @@ type Place struct {
 func (b *Book) Find(tenant, source, id string) (position uint64, ok bool) {
 	key := identityOf(&domain.Event{Tenant: tenant, Source: source, ID: id})
 	b.indexed.RLock()
-	e, ok := b.index[key]
+	e, ok, err := b.index.Find(&key)
 	b.indexed.RUnlock()
+	if err != nil { // damaged: the committer sees to it
+		err = b.Act(context.Background(), func(t *Turn) error {
+			e, ok = t.pending.lookup(key)
+			return nil
+		})
+	}
 	// The index is a moment ahead of what anybody was told.
-	return e.position, ok && e.position <= b.Head().Events
+	return e.Position, err == nil && ok && e.Position <= b.Head().Events
 }
 
 // Place reads the event of a position that the book has. Errors: that of ctx;

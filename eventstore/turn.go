@@ -42,6 +42,10 @@ func (b *Book) act(s *submission) error {
 	if s.err = s.decide(t); s.err == nil {
 		s.err = t.failed
 	}
+	if t.pending.failed != nil {
+		s.err = t.pending.failed
+		return s.err
+	}
 	if s.err != nil {
 		return nil
 	}
@@ -60,7 +64,7 @@ func (t *Turn) Look(e *domain.Event) (position uint64, same, known bool) {
 		return 0, false, false
 	}
 	leaf := merkle.Leaf(cloudevents.Append(nil, e))
-	return entry.position, entry.digest == [16]byte(leaf[:16]), true
+	return entry.Position, entry.Digest == [16]byte(leaf[:16]), true
 }
 
 // Known reports whether an event of this identity is booked.
@@ -86,9 +90,10 @@ func (t *Turn) Book(e domain.Event) Result {
 		t.failed = fmt.Errorf("%w: what is to be booked together fits no block (%d events, %d bytes): do less at once", ErrTooLarge, len(p.events)+1, p.text+len(canonical))
 		return Result{}
 	}
-	if known, twice := p.lookup(key); twice && known.digest != [16]byte(leaf[:16]) {
-		t.failed = fmt.Errorf("source %s id %s is booked at position %d with other content", e.Source, e.ID, known.position)
+	known, twice := p.lookup(key)
+	if twice && known.Digest != [16]byte(leaf[:16]) {
+		t.failed = fmt.Errorf("source %s id %s is booked at position %d with other content", e.Source, e.ID, known.Position)
 		return Result{}
 	}
-	return p.decide(&Record{Event: e}, key, leaf, len(canonical))
+	return p.decide(&Record{Event: e}, key, leaf, len(canonical), known, twice)
 }
