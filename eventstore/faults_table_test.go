@@ -606,6 +606,10 @@ func cuts(s *site, r *rand.Rand) (all []cut) {
 		info, err := os.Stat(filepath.Join(s.dir, name))
 		s.fatal(err)
 		size := int(info.Size())
+		if size == 0 {
+			all = append(all, cut{name, -1})
+			continue
+		}
 		lengths := []int{-1, 0, 1, 100, size / 2, size - 1, r.IntN(size), r.IntN(size)}
 		switch step := map[string]int{"anchor": size / 2, "book.db": page, "book.db-wal": frame}[name]; step {
 		case 0:

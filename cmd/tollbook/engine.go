@@ -102,6 +102,7 @@ func (e *Engine) start(ctx context.Context) error {
 	book, err := eventstore.Open(ctx, c.Dir, openLog, eventstore.Options{
 		Clock:    c.Clock,
 		Follow:   follow,
+		Log:      c.Log,
 		Progress: c.Loading,
 	})
 	if err != nil {
