@@ -46,7 +46,7 @@ func TestWrongUsage(t *testing.T) {
 		"--month:":                  {"replay", "--data", dir, "--tenant", "contoso", "--month", "October"},
 		"--at":                      with("replay", append(month, "--data", dir, "--at", "-1")...),
 		"<FILE>":                    {"publish"},
-		"--from \"asterisk\"":       {"publish", "--from", "asterisk", file},
+		"--from \"avaya\"":          {"publish", "--from", "avaya", file},
 		"needs --tenant":            {"publish", "--from", "kamailio", file},
 		"--switch":                  {"publish", "--from", "kamailio", "--tenant", "acme", "--switch", "a.b", file},
 		"--version":                 {"import-deck", file, "--effective-from", "2026-10-01T00:00:00Z"},
