@@ -129,6 +129,9 @@ func (c *followCmd) Run(ctx context.Context, std Streams) error {
 	} else {
 		err = c.files(ctx, s, publish, of, statePath, log)
 	}
+	if err != nil && s.total.Received == 0 {
+		return err
+	}
 	printed := c.print(std, s.total, func(w writer) {
 		fmt.Fprintf(w, "%s: %s booked, %s duplicate, %s suspended; the book is at position %d\n", counted(int64(s.total.Received), "record"),
 			grouped(int64(s.total.Booked)), grouped(int64(s.total.Duplicate)), grouped(int64(s.total.Suspended)), s.total.Position)

@@ -146,6 +146,10 @@ func (o *file) read(limit int, now time.Time) (data []byte, end bool, err error)
 	if got < n || !bytes.Equal(buffer[:n], o.last) || int64(n) == o.Offset && !bytes.HasPrefix(buffer[:got], o.head) {
 		return nil, false, errMoved
 	}
+	// A file that is truncated meanwhile and grows again gives a bit of both.
+	if again := o.at(o.Offset-int64(n), int64(min(got, printBytes))); got > n && (again == nil || !bytes.HasPrefix(buffer[:got], again)) {
+		return nil, false, errMoved
+	}
 	if int64(n) == o.Offset && len(o.head) < printBytes { // all of the file so far
 		o.head = bytes.Clone(buffer[:min(got, printBytes)])
 	}
@@ -169,7 +173,8 @@ func (o *file) note(table bool) bool {
 	if table {
 		_, rest, _ = bytes.Cut(rest, []byte{'\n'})
 	}
-	o.Telling = len(bytes.Trim(rest, "\x00\r\n ")) > 0
+	line, _, whole := bytes.Cut(bytes.TrimLeft(rest, "\x00\r\n "), []byte{'\n'})
+	o.Telling = whole && len(line) > 0 || len(o.head) == printBytes
 	return true
 }
 

@@ -44,7 +44,7 @@ type position struct {
 	Seen    int64     `json:"seen,omitzero"`    // how many of its first bytes were seen, at most printBytes
 	Head    string    `json:"head,omitzero"`    // their hash
 	Last    string    `json:"last,omitzero"`    // hash of the bytes before Offset, at most printBytes
-	Telling bool      `json:"telling,omitzero"` // Head is of more than the header of a table, so of no other file
+	Telling bool      `json:"telling,omitzero"` // Head has a whole record, so is of no other file
 	Header  []byte    `json:"header,omitzero"`  // of a table
 	Begun   bool      `json:"begun,omitzero"`   // a row of the file is before Offset
 	Inside  bool      `json:"inside,omitzero"`  // Offset is in a line too long to be sent

@@ -361,8 +361,8 @@ func stamp(at time.Time) string { return at.UTC().Format(time.RFC3339) }
 func (t *tail) search(now time.Time) {
 	for _, o := range t.old { // a copy of one that was lost may be read already
 		t.lost = slices.DeleteFunc(t.lost, func(l lost) bool {
-			found := o.Offset < l.Offset && o.extends(&l.position)
-			if found {
+			found := o.extends(&l.position)
+			if found && o.Offset < l.Offset {
 				o.resume(&l.position)
 			}
 			return found
