@@ -137,8 +137,6 @@ const (
 	chunkSize = 1 << chunkBits
 )
 
-func (l *chunked[T]) len() int { return int(l.n) }
-
 func (l *chunked[T]) at(i uint32) *T { return &l.chunks[i>>chunkBits][i&(chunkSize-1)] }
 
 func (l *chunked[T]) add(v T) {
