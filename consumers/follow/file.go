@@ -104,27 +104,34 @@ func (o *file) at(offset, n int64) []byte {
 	return b
 }
 
-// ends are the first bytes and those before the offset that the position has hashes of.
-func (o *file) ends(p *position) (head, last []byte) {
+// ends are the first bytes and those before the offset that the position has hashes
+// of; ok: the file has them, so that it begins with what was read up to there. Of a
+// position that tells nothing it must also have the inode.
+func (o *file) ends(p *position) (head, last []byte, ok bool) {
+	if !p.Telling && (o.Device != p.Device || o.Inode != p.Inode) {
+		return nil, nil, false
+	}
 	n := min(p.Offset, printBytes)
-	return o.at(0, p.Seen), o.at(p.Offset-n, n)
+	head, last = o.at(0, p.Seen), o.at(p.Offset-n, n)
+	return head, last, head != nil && last != nil && printOf(head) == p.Head && printOf(last) == p.Last
 }
 
-// extends reports whether the file begins with what was read up to the position.
-// Of a position that tells nothing it must also have the inode.
+// extends reports whether the file can be resumed at the position.
 func (o *file) extends(p *position) bool {
-	if !p.Telling && (o.Device != p.Device || o.Inode != p.Inode) {
+	_, _, ok := o.ends(p)
+	return ok
+}
+
+// resume goes on at a position, if the file extends it.
+func (o *file) resume(p *position) bool {
+	head, last, ok := o.ends(p)
+	if !ok {
 		return false
 	}
-	head, last := o.ends(p)
-	return head != nil && last != nil && printOf(head) == p.Head && printOf(last) == p.Last
-}
-
-// resume goes on at a position that the file extends.
-func (o *file) resume(p *position) {
 	o.Offset, o.Header, o.Begun, o.Inside = p.Offset, p.Header, p.Begun, p.Inside
 	o.Seen, o.Head, o.Last, o.Telling = p.Seen, p.Head, p.Last, p.Telling
-	o.head, o.last = o.ends(p)
+	o.head, o.last = head, last
+	return true
 }
 
 // errMoved is returned when what was read is not in the file any more.

@@ -323,9 +323,9 @@ func (f *Follower) save() {
 	if !f.unsaved {
 		return
 	}
-	s := state{Of: f.c.Of, Positions: slices.Clone(f.rest)}
+	now, s := f.c.Clock(), state{Of: f.c.Of, Positions: slices.Clone(f.rest)}
 	for _, t := range f.tails {
-		s.Positions = append(s.Positions, t.positions()...)
+		s.Positions = append(s.Positions, t.positions(now)...)
 	}
 	for _, d := range f.folders {
 		for name := range d.done {

@@ -51,6 +51,7 @@ type position struct {
 	Rotated bool      `json:"rotated,omitzero"` // the path has another file since
 	Done    bool      `json:"done,omitzero"`    // it was read to its end after that
 	Changed time.Time `json:"changed"`          // by the file system, when it was last looked at
+	Since   time.Time `json:"since,omitzero"`   // files beside it that changed since then were still being looked for
 }
 
 // printBytes is how much of each end of what was read is hashed: more than the

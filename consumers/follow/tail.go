@@ -66,8 +66,7 @@ func newTail(c *Config, path string, positions []position, followed func(string)
 	}
 	for i, p := range positions {
 		switch {
-		case i == at:
-			o.resume(&p)
+		case i == at && o.resume(&p):
 		case p.Done:
 			t.known = append(t.known, p)
 			t.again = true
@@ -77,9 +76,12 @@ func newTail(c *Config, path string, positions []position, followed func(string)
 		if !p.Rotated { // nobody looked since
 			t.look(p.Changed, now)
 		}
+		if !p.Since.IsZero() { // and what was looked for then may not have been found
+			t.look(p.Since, now)
+		}
 	}
 	if err == nil {
-		if at < 0 {
+		if o.Offset == 0 {
 			o.Header = t.header()
 		}
 		t.take(o)
@@ -130,7 +132,7 @@ func (t *tail) look(since, now time.Time) {
 }
 
 // positions are the tail's part of the state.
-func (t *tail) positions() []position {
+func (t *tail) positions(now time.Time) []position {
 	var all []position
 	for _, o := range t.open() {
 		all = append(all, o.position)
@@ -138,7 +140,13 @@ func (t *tail) positions() []position {
 	for _, l := range t.lost {
 		all = append(all, l.position)
 	}
-	return append(all, t.known...)
+	all = append(all, t.known...)
+	for i := range all {
+		if all[i].Since = (time.Time{}); now.Before(t.looking) {
+			all[i].Since = t.since
+		}
+	}
+	return all
 }
 
 func (t *tail) open() []*file {
@@ -222,8 +230,7 @@ func (t *tail) refresh(now time.Time) {
 		}
 	}
 	for i := range t.lost {
-		if o.extends(&t.lost[i].position) {
-			o.resume(&t.lost[i].position)
+		if o.resume(&t.lost[i].position) {
 			t.lost = slices.Delete(t.lost, i, i+1)
 			t.take(o)
 			return
@@ -361,11 +368,10 @@ func stamp(at time.Time) string { return at.UTC().Format(time.RFC3339) }
 func (t *tail) search(now time.Time) {
 	for _, o := range t.old { // a copy of one that was lost may be read already
 		t.lost = slices.DeleteFunc(t.lost, func(l lost) bool {
-			found := o.extends(&l.position)
-			if found && o.Offset < l.Offset {
-				o.resume(&l.position)
+			if o.Offset < l.Offset {
+				return o.resume(&l.position)
 			}
-			return found
+			return o.extends(&l.position)
 		})
 	}
 	for _, place := range t.places {
@@ -418,7 +424,9 @@ func (t *tail) adopt(o *file, unknown bool) bool {
 		}
 	}
 	if at >= 0 {
-		o.resume(&t.lost[at].position)
+		if !o.resume(&t.lost[at].position) {
+			return false
+		}
 		t.lost = slices.Delete(t.lost, at, at+1)
 		t.old = append(t.old, o)
 		t.c.Log.Info("found the file that was rotated", "file", t.path, "as", o.name, "byte", o.Offset)
@@ -431,10 +439,9 @@ func (t *tail) adopt(o *file, unknown bool) bool {
 	}
 	for i := range t.known {
 		if p := &t.known[i]; o.extends(p) {
-			if o.at(p.Offset, 1) == nil {
+			if o.at(p.Offset, 1) == nil || !o.resume(p) {
 				return false
 			}
-			o.resume(p)
 			t.known = slices.Delete(t.known, i, i+1)
 			t.old = append(t.old, o)
 			return true
