@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -109,7 +110,7 @@ func TestFailures(t *testing.T) {
 	refused(t, exitFailed, "line 1", "import-deck", file, "--version", "1", "--effective-from", "2026-10-01T00:00:00Z", "--nats", r.NATSAddress)
 
 	// NATS is there, an engine is not.
-	if err := r.Engine.stops[0](); err != nil {
+	if err := errors.Join(r.Engine.stops[0](), r.Engine.Conn.Flush()); err != nil { // the server knows it then
 		t.Fatal(err)
 	}
 	refused(t, exitFailed, "no tollbook engine answers", "status", "--nats", r.NATSAddress)
