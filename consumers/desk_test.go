@@ -59,7 +59,7 @@ func (c *counter) open() {
 	switches := consumers.NewSwitches()
 	c.months, c.suspense = projections.NewMonths(), projections.NewSuspense(switches.Glimpse)
 	book, err := eventstore.Open(c.t.Context(), c.dir, func(string) (eventstore.Log, error) { return c.log, nil }, eventstore.Options{
-		Clock: c.clock, Follow: []eventstore.Follower{switches.Follow, c.months.Follow, c.suspense.Follow},
+		Clock: c.clock, Resume: []eventstore.Resumer{switches, c.months, c.suspense},
 	})
 	if err != nil {
 		c.t.Fatal(err)

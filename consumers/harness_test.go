@@ -226,7 +226,7 @@ func newEngine(t testing.TB, url string, openLog func(string) (eventstore.Log, e
 	switches := consumers.NewSwitches()
 	clock := func() domain.Instant { return domain.MinInstant }
 	book, err := eventstore.Open(t.Context(), t.TempDir(), openLog, eventstore.Options{
-		Clock: clock, Follow: []eventstore.Follower{switches.Follow, e.follow},
+		Clock: clock, Resume: []eventstore.Resumer{switches}, Follow: []eventstore.Follower{e.follow},
 	})
 	if err != nil {
 		t.Fatal(err)

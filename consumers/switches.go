@@ -3,10 +3,12 @@ package consumers
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
+	"io"
 	"strings"
 	"sync"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"tollbook/consumers/cdr"
 	"tollbook/domain"
@@ -19,8 +21,15 @@ import (
 type Switches struct {
 	mu      sync.RWMutex
 	configs map[switchKey]*domain.SwitchConfig
-	waiting map[switchKey]map[string]uint64 // suspended only because their switch was unknown: by id, their positions
+	said    map[switchKey]domain.Event              // that had them
+	waiting map[switchKey]map[string]*waitingRecord // suspended only because their switch was unknown: by id
 	wake    chan struct{}
+}
+
+// A waitingRecord is in suspense.
+type waitingRecord struct {
+	position uint64
+	tried    bool // by ready's caller, since this start
 }
 
 type switchKey struct{ tenant, name string }
@@ -28,7 +37,7 @@ type switchKey struct{ tenant, name string }
 // NewSwitches returns the fold of an empty book.
 func NewSwitches() *Switches {
 	return &Switches{
-		configs: map[switchKey]*domain.SwitchConfig{}, waiting: map[switchKey]map[string]uint64{},
+		configs: map[switchKey]*domain.SwitchConfig{}, said: map[switchKey]domain.Event{}, waiting: map[switchKey]map[string]*waitingRecord{},
 		wake: make(chan struct{}, 1),
 	}
 }
@@ -38,32 +47,110 @@ func (s *Switches) Follow(u eventstore.Update) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range u.Events {
-		switch e := &u.Events[i]; data := e.Data.(type) {
-		case *domain.SwitchConfig:
-			// The latest booked one holds for records that arrive after it.
-			s.configs[switchKey{e.Tenant, data.Switch}] = data
-			s.signal()
-		case *domain.Suspended:
-			if key, ok := waitingKey(e.Tenant, data); ok {
-				if s.waiting[key] == nil {
-					s.waiting[key] = map[string]uint64{}
-				}
-				s.waiting[key][e.ID] = u.First + uint64(i)
-				s.signal() // its switch may be known by now
-			}
-		case *domain.Recycled:
-			s.resolved(e.Tenant, data.Ref)
-		case *domain.WrittenOff:
-			s.resolved(e.Tenant, data.Ref)
+		s.add(u.First+uint64(i), &u.Events[i])
+	}
+}
+
+// Load takes in a block that was there before; it is an eventstore.Loader.
+func (s *Switches) Load(p *eventstore.Piece) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range p.Others {
+		s.add(p.Others[i].Position, &p.Others[i].Event)
+	}
+}
+
+func (s *Switches) add(position uint64, e *domain.Event) {
+	switch data := e.Data.(type) {
+	case *domain.SwitchConfig:
+		// The latest booked one holds for records that arrive after it.
+		s.configs[switchKey{e.Tenant, data.Switch}], s.said[switchKey{e.Tenant, data.Switch}] = data, *e
+		s.signal()
+	case *domain.Suspended:
+		if key, ok := waitingKey(e.Tenant, data); ok {
+			s.wait(key, e.ID, position)
+		}
+	case *domain.Recycled:
+		s.resolved(e.Tenant, data.Ref)
+	case *domain.WrittenOff:
+		s.resolved(e.Tenant, data.Ref)
+	}
+}
+
+func (s *Switches) wait(key switchKey, id string, position uint64) {
+	if s.waiting[key] == nil {
+		s.waiting[key] = map[string]*waitingRecord{}
+	}
+	s.waiting[key][id] = &waitingRecord{position: position}
+	s.signal() // its switch may be known by now
+}
+
+// switchesImage is what a snapshot of Switches has, as JSON.
+type switchesImage struct {
+	Configs []jsontext.Value // canonical events
+	Waiting []waitingImage
+}
+
+type waitingImage struct {
+	Tenant, Switch string
+	Records        map[string]uint64 // by id, their positions
+}
+
+// Name is that of the snapshot; it is an eventstore.Resumer.
+func (s *Switches) Name() string { return "switches-1" }
+
+// Snapshot writes the configurations, and the records that wait for one.
+func (s *Switches) Snapshot(bool) func(io.Writer) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var img switchesImage
+	for _, e := range s.said {
+		img.Configs = append(img.Configs, cloudevents.Append(nil, &e))
+	}
+	for key, records := range s.waiting {
+		one := waitingImage{key.tenant, key.name, map[string]uint64{}}
+		for id, r := range records {
+			one.Records[id] = r.position
+		}
+		img.Waiting = append(img.Waiting, one)
+	}
+	return func(w io.Writer) error { return json.MarshalWrite(w, &img) }
+}
+
+// Resume reads what Snapshot wrote.
+func (s *Switches) Resume(in io.Reader) (accept func(), err error) {
+	var img switchesImage
+	if err := json.UnmarshalRead(in, &img); err != nil {
+		return nil, err
+	}
+	events := make([]domain.Event, len(img.Configs))
+	for i, raw := range img.Configs {
+		if events[i], err = cloudevents.Decode(raw, ""); err != nil {
+			return nil, err
 		}
 	}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for i := range events {
+			s.add(0, &events[i]) // configurations need no position
+		}
+		for _, w := range img.Waiting {
+			for id, position := range w.Records {
+				s.wait(switchKey{w.Tenant, w.Switch}, id, position)
+			}
+		}
+	}, nil
 }
 
 // resolved takes a record out that waits no more.
 func (s *Switches) resolved(tenant string, ref domain.Ref) {
 	for key, records := range s.waiting {
-		if key.tenant == tenant {
-			delete(records, ref.ID)
+		if key.tenant != tenant {
+			continue
+		}
+		if delete(records, ref.ID); len(records) == 0 {
+			delete(s.waiting, key)
 		}
 	}
 }
@@ -186,16 +273,21 @@ func (in *Intake) TakeUp(ctx context.Context) error {
 	}
 }
 
-// ready takes out the waiting records whose switch is configured now, by their
-// positions.
+// ready are the positions of the waiting records whose switch is configured now,
+// each told once.
 func (s *Switches) ready() map[switchKey][]uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ready := map[switchKey][]uint64{}
 	for key, records := range s.waiting {
-		if s.configs[key] != nil && len(records) > 0 {
-			ready[key] = slices.Collect(maps.Values(records))
-			delete(s.waiting, key)
+		if s.configs[key] == nil {
+			continue
+		}
+		for _, r := range records {
+			if !r.tried {
+				r.tried = true
+				ready[key] = append(ready[key], r.position)
+			}
 		}
 	}
 	return ready

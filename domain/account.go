@@ -1,9 +1,6 @@
 package domain
 
-import (
-	"math"
-	"time"
-)
+import "time"
 
 // An account is one tenant: its terms (plans, decks, configuration, licences)
 // and its calls by month.
@@ -180,9 +177,9 @@ func (a *account) family(kind uint16) Family { return a.families[kind] }
 
 func (a *account) kind(name string) uint16 {
 	i := a.kinds.of(name)
-	if i > math.MaxUint16 {
+	if i >= manyKinds {
 		// No plan can list a kind among so many: all that come later are one unlisted kind.
-		return math.MaxUint16
+		return manyKinds
 	}
 	if int(i) == len(a.families) {
 		family := Calling

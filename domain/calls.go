@@ -42,7 +42,11 @@ const (
 	outside
 )
 
-const manySources = math.MaxUint16
+// Numbers of which there are too many for 16 bits.
+const (
+	manySources = math.MaxUint16
+	manyKinds   = math.MaxUint16
+)
 
 func (c *call) billableMS() int64    { return int64(c.talk & (1<<28 - 1)) }
 func (c *call) class() class         { return class(c.talk >> 28) }

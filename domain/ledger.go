@@ -13,6 +13,7 @@ type Ledger struct {
 	catalog  publications
 	revision uint64 // of the catalogue
 	accounts map[string]*account
+	terms    []Event // all that was added but calls, for an image
 
 	// Run, if not nil, runs tasks, which do not touch one another, and returns when
 	// all are done: how somebody with several cores has months placed faster.
@@ -50,6 +51,9 @@ func (l *Ledger) Add(e *Event) {
 	switch e.Data.(type) {
 	case *Suspended, *Recycled, *WrittenOff, *GapWaived, *SwitchConfig:
 		return
+	case *Call:
+	default:
+		l.terms = append(l.terms, *e)
 	}
 	l.account(e.Tenant).add(e)
 }

@@ -14,6 +14,7 @@ type month struct {
 	id         Month
 	start, end Instant // [start, end)
 	calls      calls
+	dropped    []uint32 // calls that are gone, in the order in which they went
 
 	// Derived:
 	terms     uint64              // the terms that made it; 0: not made
@@ -98,6 +99,7 @@ func (m *month) add(c call, user, source uint32, id CallID, said Instant) uint32
 func (m *month) drop(index uint32) {
 	m.unplace(index)
 	m.calls.at(index).setClass(gone)
+	m.dropped = append(m.dropped, index)
 }
 
 // refresh brings the derived part up to date.

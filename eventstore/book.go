@@ -83,6 +83,7 @@ type Book struct {
 	clock  instant
 	notes  *slog.Logger
 	follow []Follower
+	later  []Follower
 	lock   interface{ Unlock() error }
 
 	queue    chan *submission
@@ -115,7 +116,8 @@ type Book struct {
 type Options struct {
 	Clock  func() domain.Instant // when blocks are sealed and records suspended
 	Follow []Follower
-	Resume []Resumer // followers that begin at their snapshots; they are called after the others
+	Resume []Resumer  // followers that begin at their snapshots; they are called after the others
+	Later  []Follower // those that are told of nothing that was there before; they are called last
 	// Log, if not nil, is told what the book put right by itself.
 	Log *slog.Logger
 	// Progress, if not nil, is called now and then while the book is read.
@@ -139,7 +141,7 @@ func Open(ctx context.Context, dir string, openLog func(path string) (Log, error
 		return nil, errors.Join(Damaged(dir, err), lock.Unlock())
 	}
 	b := &Book{
-		log: log, clock: o.Clock, notes: o.Log, follow: o.Follow, lock: lock,
+		log: log, clock: o.Clock, notes: o.Log, follow: o.Follow, later: o.Later, lock: lock,
 		queue: make(chan *submission, queueDepth), closing: make(chan struct{}), done: make(chan struct{}), released: make(chan struct{}),
 		duplicates: map[[2]string]uint64{},
 	}
@@ -179,7 +181,7 @@ func (b *Book) load(ctx context.Context, dir string, o Options) error {
 	if from == 0 {
 		b.index.Fill()
 	}
-	if l.events, err = b.resume(ctx); err != nil {
+	if l.events, l.pieces, err = b.resume(ctx); err != nil {
 		return err
 	}
 	if len(b.follow) > 0 {
@@ -195,9 +197,7 @@ func (b *Book) load(ctx context.Context, dir string, o Options) error {
 			}
 		}
 		b.firsts, b.sealed = append(b.firsts, blk.header.First), blk.header.SealedAt
-		if blk.events != nil {
-			b.tell(Update{blk.piece.Head, blk.header.First, blk.events, blk.duplicates})
-		}
+		b.tellLoaded(blk)
 		if o.Progress != nil {
 			o.Progress(blk.piece.Head.Events)
 		}
@@ -222,7 +222,25 @@ func (b *Book) tell(u Update) {
 		f(u)
 	}
 	for _, r := range b.snapshots.all {
-		if u.Head.Block > r.told.Block || len(u.Events) == 0 {
+		r.Follow(u)
+	}
+	for _, f := range b.later {
+		f(u)
+	}
+}
+
+// tellLoaded is tell while the book is opened: Resumers know the beginning of it.
+func (b *Book) tellLoaded(blk *loaded) {
+	u := Update{blk.piece.Head, blk.header.First, blk.events, blk.duplicates}
+	for _, f := range b.follow {
+		f(u)
+	}
+	for _, r := range b.snapshots.all {
+		switch loader, ok := r.Resumer.(Loader); {
+		case blk.n <= r.told.Block:
+		case ok:
+			loader.Load(&blk.piece)
+		default:
 			r.Follow(u)
 		}
 	}

@@ -26,13 +26,14 @@ type loader struct {
 	until  uint64 // the last block; 0: the log's
 	leaves uint64 // from this block on the events are checked against the Merkle tree
 	events uint64 // from this block on they are decoded; 0: none are
+	pieces uint64 // from this block on they are read as pieces; 0: none are
 	index  *index.Index
 	search bool // look the identities up in it while there are cores to spare
 }
 
 // A loaded block is on its way through a loader. Whoever has it at a time owns it.
 type loaded struct {
-	readAhead // its piece has the head, and no more
+	readAhead // its piece has no more than the head, unless that was wanted
 
 	header  block.Header
 	symbols *block.Symbols
@@ -103,7 +104,7 @@ func (l *loader) run(ctx context.Context, c *chain, each func(*loaded) error) er
 				b.err = l.link(&link, b)
 			}
 			failed := b.err != nil
-			if failed || b.n < l.leaves && (l.events == 0 || b.n < l.events) {
+			if failed || b.n < l.leaves && !from(l.events, b.n) && !from(l.pieces, b.n) {
 				close(b.read)
 			} else {
 				work <- func() { b.decode(l) }
@@ -140,6 +141,9 @@ func (l *loader) run(ctx context.Context, c *chain, each func(*loaded) error) er
 	return l.anchor.reached(c.head)
 }
 
+// from reports whether block n is among those from first on; 0: none are.
+func from(first, n uint64) bool { return first != 0 && n >= first }
+
 // link is done in the order of the blocks: it continues the chain by one.
 func (l *loader) link(c *chain, b *loaded) error {
 	before := c.tree
@@ -155,7 +159,17 @@ func (l *loader) link(c *chain, b *loaded) error {
 // decode is done in any order.
 func (b *loaded) decode(l *loader) {
 	defer close(b.read)
-	wanted := l.events != 0 && b.n >= l.events
+	if from(l.pieces, b.n) {
+		b.columns(block.FieldSequence)
+		if b.err == nil {
+			b.piece.Duplicates, b.err = b.ready.Duplicates()
+		}
+		if b.err != nil {
+			b.err = fmt.Errorf("%w: block %d: %w", ErrCorrupt, b.n, b.err)
+			return
+		}
+	}
+	wanted := from(l.events, b.n)
 	if wanted {
 		blk, err := block.Decode(b.data, b.symbols)
 		if err != nil {

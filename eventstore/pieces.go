@@ -21,6 +21,9 @@ type Piece struct {
 	SealedAt domain.Instant
 	Calls    *block.CallRows
 	Others   []Positioned // in the order of the book
+
+	// Of a block that a [Loader] is told of:
+	Duplicates []block.Duplicates
 }
 
 // Positioned is an event and where it is.
@@ -198,14 +201,19 @@ func (r *readAhead) open() {
 // decode reads the columns.
 func (r *readAhead) decode() {
 	defer close(r.read)
-	if r.piece.Calls, r.err = r.ready.CallRows(); r.err != nil {
+	r.columns(0)
+	r.data = nil
+}
+
+// columns reads the piece, with fields beyond those that rating needs.
+func (r *readAhead) columns(more block.Fields) {
+	if r.piece.Calls, r.err = r.ready.CallRows(more); r.err != nil {
 		return
 	}
 	r.err = r.reader.Rows(func(position uint64, e *domain.Event) error {
 		r.piece.Others = append(r.piece.Others, Positioned{position, *e})
 		return nil
 	})
-	r.data = nil
 }
 
 // follow checks that the block continues the chain, and gives it its symbols.

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
 	"hash/crc32"
 	"io"
 	"io/fs"
@@ -35,11 +36,17 @@ type Resumer interface {
 	// any more, so the state itself can be written. nil: not now.
 	Snapshot(last bool) (write func(io.Writer) error)
 
-	// Resume is called before the first Follow, with the bytes of a snapshot, whole
-	// and of this book. After an error the Resumer has to be as it was before, and is
+	// Resume is called before the first Follow, with the bytes of a snapshot of this
+	// book. What it has read counts once accept is called, after all of them were
+	// found to be what was written. Else the Resumer has to be as it was before, and is
 	// told of everything.
-	Resume(io.Reader) error
+	Resume(io.Reader) (accept func(), err error)
 }
+
+// A Loader is a [Resumer] that is told by Load instead of Follow of the blocks
+// that were there when the book is opened. It may keep nothing of a Piece but
+// texts and the data of Others.
+type Loader interface{ Load(*Piece) }
 
 // snapshotEvery is how many events are booked between two snapshots: 1<<20, which
 // a start after a crash reads again in a second or two.
@@ -69,22 +76,30 @@ type resuming struct {
 	told Head // up to which it knew the book when that was opened
 }
 
-// resume has each Resumer begin at its snapshot, and returns the block from which
-// on one of them has to be told; 0 where there are none.
-func (b *Book) resume(ctx context.Context) (from uint64, err error) {
+// resume has each Resumer begin at its snapshot, and returns the blocks from which
+// on those that are no Loaders, and those that are, have to be told; 0 where there
+// are none.
+func (b *Book) resume(ctx context.Context) (events, pieces uint64, err error) {
 	s := &b.snapshots
 	for i, r := range s.all {
 		if err := b.resumeOne(ctx, r); err != nil {
 			if ctx.Err() != nil {
-				return 0, ctx.Err()
+				return 0, 0, ctx.Err()
 			}
 			b.warn(fmt.Errorf("snapshot of %s: %w: it is made anew from the book", r.Name(), err))
 		}
-		if next := r.told.Block + 1; i == 0 || next < from {
-			from, s.taken = next, r.told.Events
+		if i == 0 || r.told.Events < s.taken {
+			s.taken = r.told.Events
+		}
+		from := &events
+		if _, ok := r.Resumer.(Loader); ok {
+			from = &pieces
+		}
+		if next := r.told.Block + 1; *from == 0 || next < *from {
+			*from = next
 		}
 	}
-	return from, nil
+	return events, pieces, nil
 }
 
 func (b *Book) resumeOne(ctx context.Context, r *resuming) error {
@@ -96,53 +111,80 @@ func (b *Book) resumeOne(ctx context.Context, r *resuming) error {
 		return err
 	}
 	defer func() { _ = file.Close() }()
-	head, body, err := openSnapshot(file)
+	in, err := openSnapshot(file)
 	if err != nil {
 		return err
 	}
-	at, ok, err := HeadAt(ctx, b.log.Read, head.Block)
+	at, ok, err := HeadAt(ctx, b.log.Read, in.head.Block)
 	if err != nil && !errors.Is(err, ErrCorrupt) {
 		return err
 	}
-	if !ok || at != head {
-		return fmt.Errorf("is of a book with another block %d", head.Block)
+	if !ok || at != in.head {
+		return fmt.Errorf("is of a book with another block %d", in.head.Block)
 	}
-	if err := r.Resume(body); err != nil {
+	accept, err := r.Resume(in)
+	if err == nil {
+		err = in.whole()
+	}
+	if err != nil {
 		return err
 	}
-	r.told = head
+	accept()
+	r.told = in.head
 	return nil
 }
 
-// openSnapshot checks a file and returns what the Resumer wrote.
-func openSnapshot(file *os.File) (head Head, body io.Reader, err error) {
+// A snapshotReader reads what the Resumer wrote, and sums it up.
+type snapshotReader struct {
+	head Head
+	file io.Reader // what is left of it before the sum
+	sum  hash.Hash32
+	want uint32
+}
+
+func openSnapshot(file *os.File) (*snapshotReader, error) {
 	info, err := file.Stat()
 	if err != nil {
-		return head, nil, err
+		return nil, err
 	}
 	end := info.Size() - 4
 	if end < int64(snapshotHeader) {
-		return head, nil, errors.New("is cut short")
-	}
-	sum := crc32.New(castagnoli)
-	in := bufio.NewReaderSize(file, 1<<20)
-	if _, err := io.CopyN(sum, in, end); err != nil {
-		return head, nil, err
+		return nil, errors.New("is cut short")
 	}
 	var tail [4]byte
-	if _, err := io.ReadFull(in, tail[:]); err != nil {
-		return head, nil, err
+	if _, err := file.ReadAt(tail[:], end); err != nil {
+		return nil, err
 	}
+	in := &snapshotReader{file: io.LimitReader(file, end), sum: crc32.New(castagnoli), want: binary.LittleEndian.Uint32(tail[:])}
 	header := make([]byte, snapshotHeader)
-	if _, err := file.ReadAt(header, 0); err != nil {
-		return head, nil, err
+	if _, err := io.ReadFull(in, header); err != nil {
+		return nil, err
 	}
 	header, ours := bytes.CutPrefix(header, []byte(snapshotMagic))
-	if !ours || binary.LittleEndian.Uint32(tail[:]) != sum.Sum32() {
-		return head, nil, errors.New("has changed, or is of another version")
+	if !ours {
+		return nil, errSnapshotChanged
 	}
-	head = Head{binary.LittleEndian.Uint64(header), merkle.Hash(header[16:]), binary.LittleEndian.Uint64(header[8:])}
-	return head, bufio.NewReaderSize(io.NewSectionReader(file, int64(snapshotHeader), end-int64(snapshotHeader)), 1<<20), nil
+	in.head = Head{binary.LittleEndian.Uint64(header), merkle.Hash(header[16:]), binary.LittleEndian.Uint64(header[8:])}
+	return in, nil
+}
+
+var errSnapshotChanged = errors.New("has changed, or is of another version")
+
+func (r *snapshotReader) Read(p []byte) (int, error) {
+	n, err := r.file.Read(p)
+	_, _ = r.sum.Write(p[:n]) // never fails
+	return n, err
+}
+
+// whole reads what is left, and reports whether all is as it was written.
+func (r *snapshotReader) whole() error {
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		return err
+	}
+	if r.sum.Sum32() != r.want {
+		return errSnapshotChanged
+	}
+	return nil
 }
 
 // take begins snapshots as of the chain's head, whose block everybody was told of

@@ -58,11 +58,13 @@ func (r *recaller) Snapshot(last bool) func(io.Writer) error {
 	return func(w io.Writer) error { return json.NewEncoder(w).Encode(state) }
 }
 
-func (r *recaller) Resume(in io.Reader) error {
+func (r *recaller) Resume(in io.Reader) (accept func(), err error) {
 	if r.refuses {
-		return errors.New("not of this version")
+		return nil, errors.New("not of this version")
 	}
-	return json.NewDecoder(in).Decode(&r.State)
+	var was recaller
+	err = json.NewDecoder(in).Decode(&was.State)
+	return func() { r.State = was.State }, err
 }
 
 // recalled is what a recaller of these events has.

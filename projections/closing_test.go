@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"math/big"
 	"os"
 	"slices"
@@ -238,6 +239,14 @@ type story struct {
 	heads  []eventstore.Head // of the blocks that hold them
 	drafts []known
 	issued map[string][]issuedThen
+
+	images []image // snapshots that are not written yet, of the months that are live
+}
+
+// An image is a snapshot that was begun when so many events were known.
+type image struct {
+	events int
+	write  func(io.Writer) error
 }
 
 // issuedThen is a month as it was closed.
@@ -256,16 +265,80 @@ func (s *story) open() {
 		}
 	}
 	clock := func() domain.Instant { return afterAll }
+	options := eventstore.Options{Clock: clock, Follow: []eventstore.Follower{remember}}
+	switch rapid.IntRange(0, 3).Draw(s.t, "start") {
+	case 0:
+		options.Follow = append(options.Follow, s.months.Follow)
+	case 1: // without a snapshot
+		if err := os.RemoveAll(eventstore.SnapshotsPath(s.dir)); err != nil {
+			s.t.Fatal(err)
+		}
+		fallthrough
+	default:
+		options.Resume = []eventstore.Resumer{s.months}
+	}
 	s.log = s.log.Reopen()
-	book, err := eventstore.Open(context.Background(), s.dir, func(string) (eventstore.Log, error) { return s.log, nil },
-		eventstore.Options{Clock: clock, Follow: []eventstore.Follower{s.months.Follow, remember}})
+	book, err := eventstore.Open(context.Background(), s.dir, func(string) (eventstore.Log, error) { return s.log, nil }, options)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	s.book, s.closer = book, &api.Closer{Book: book, Months: s.months, Clock: clock}
 }
 
+// resume writes the snapshots that were begun before, and has months go on from
+// them with what came since: they are the live ones.
+func (s *story) resume() {
+	for _, i := range s.images {
+		var b bytes.Buffer
+		if err := i.write(&b); err != nil {
+			s.t.Fatal(err)
+		}
+		months := projections.NewMonths()
+		accept, err := months.Resume(&b)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		accept()
+		for n := i.events; n < len(s.events); {
+			end := n + 1
+			for end < len(s.events) && s.heads[end] == s.heads[n] {
+				end++
+			}
+			months.Follow(eventstore.Update{Head: s.heads[n], First: uint64(n) + 1, Events: s.events[n:end]})
+			n = end
+		}
+		if diff := gocmp.Diff(s.everything(), everythingOf(s.t, months)); diff != "" {
+			s.t.Fatalf("begun at position %d (-live +resumed):\n%s", i.events, diff)
+		}
+		if live, resumed := s.months.Crossings(), months.Crossings(); len(live) > len(resumed) {
+			s.t.Fatalf("crossings %v, and resumed %v", live, resumed)
+		}
+		for _, tenant := range historyTenants {
+			for _, m := range shownMonths() {
+				now := func(m2 *projections.Months) (at uint64) {
+					at, err := m2.View(tenant, m, func(*projections.View) error { return nil })
+					if err != nil {
+						s.t.Fatal(err)
+					}
+					return at
+				}
+				if now(months) == 0 && now(s.months) != 0 {
+					s.t.Fatalf("%s of %s has changed since it was closed, which the resumed months don't know", m, tenant)
+				}
+			}
+			issues := months.Issues(tenant)
+			for n, i := range s.months.Issues(tenant) {
+				if n >= len(issues) || !gocmp.Equal(i.Replayed, issues[n].Replayed) || !bytes.Equal(i.Bytes, issues[n].Bytes) || issues[n].Check() != nil {
+					s.t.Fatalf("document %s is resumed as something else", i.Number)
+				}
+			}
+		}
+	}
+	s.images = nil
+}
+
 func (s *story) restart() {
+	s.resume()
 	before, booked := s.everything(), len(s.events)
 	if err := s.book.Close(); err != nil {
 		s.t.Fatal(err)
@@ -286,12 +359,16 @@ func shownMonths() []domain.Month {
 }
 
 // everything is what is said of all months, by tenant and month.
-func (s *story) everything() map[string]string {
+func (s *story) everything() map[string]string { return everythingOf(s.t, s.months) }
+
+func everythingOf(t *rapid.T, months *projections.Months) map[string]string {
 	said := map[string]string{}
 	for _, tenant := range historyTenants {
 		for _, m := range shownMonths() {
-			said[tenant+" "+m.String()] = canonical(s.t, s.months.Statement(tenant, m))
+			said[tenant+" "+m.String()] = canonical(t, months.Statement(tenant, m))
 		}
+		intake, head := months.Intake(tenant)
+		said[tenant] = fmt.Sprint(intake, head)
 	}
 	return said
 }
@@ -594,6 +671,8 @@ func TestClosedMonths(t *testing.T) {
 				s.closeNext(rapid.SampledFrom(historyTenants).Draw(t, "closes"))
 			case 2:
 				s.restart()
+			case 3:
+				s.images = append(s.images, image{len(s.events), s.months.Snapshot(false)})
 			}
 			s.note()
 		}

@@ -9,30 +9,38 @@ import (
 	"tollbook/eventstore/block"
 )
 
-// A feed gives a ledger the calls of one tenant from the columns of blocks. What a
-// symbol stands for is asked once in a generation.
+// A feed gives a ledger the calls of one tenant, or of all, from the columns of
+// blocks. What a symbol stands for is asked once in a generation.
 type feed struct {
-	tenant string
-	to     domain.Feed
+	ledger *domain.Ledger
+	only   string // "": every tenant
 
 	calls      *block.CallRows // of the block that is fed
 	generation uint64
-	tenants    []int8   // by common symbol: 1 it is the tenant, -1 it is not, 0 not known
-	sources    []uint32 // by common symbol: the ledger's number + 1
-	kinds      []uint32
-	users      []uint32 // by personal symbol
+	tenants    []*tenantFeed // by common symbol; nil: not asked yet
 	row        domain.CallRow
 }
 
+// A tenantFeed is a feed's for one tenant.
+type tenantFeed struct {
+	tenant  string
+	other   bool // its calls are not wanted
+	fed     uint64
+	to      domain.Feed
+	sources []uint32 // by common symbol: the ledger's number + 1
+	kinds   []uint32
+	users   []uint32 // by personal symbol
+}
+
+// newFeed is of one tenant; "": of all.
 func newFeed(ledger *domain.Ledger, tenant string) *feed {
-	return &feed{tenant: tenant, to: ledger.Feed(tenant)}
+	return &feed{ledger: ledger, only: tenant}
 }
 
 // begin is called before the calls of a block.
 func (f *feed) begin(calls *block.CallRows) {
 	if f.calls = calls; calls.Generation() != f.generation {
-		f.generation = calls.Generation()
-		f.tenants, f.sources, f.kinds, f.users = f.tenants[:0], f.sources[:0], f.kinds[:0], f.users[:0]
+		f.generation, f.tenants = calls.Generation(), f.tenants[:0]
 	}
 }
 
@@ -49,30 +57,44 @@ func numbered(list *[]uint32, ordinal uint32, ask func() uint32) uint32 {
 	return n
 }
 
-func (f *feed) mine(tenant uint32) bool {
-	for int(tenant) >= len(f.tenants) {
-		f.tenants = append(f.tenants, 0)
+func (f *feed) tenantOf(ordinal uint32) *tenantFeed {
+	if int(ordinal) < len(f.tenants) && f.tenants[ordinal] != nil {
+		return f.tenants[ordinal]
 	}
-	if f.tenants[tenant] == 0 {
-		f.tenants[tenant] = -1
-		if f.calls.Common(tenant) == f.tenant {
-			f.tenants[tenant] = 1
-		}
+	for int(ordinal) >= len(f.tenants) {
+		f.tenants = append(f.tenants, nil)
 	}
-	return f.tenants[tenant] == 1
+	t := &tenantFeed{tenant: f.calls.Common(ordinal)}
+	if t.other = f.only != "" && t.tenant != f.only; !t.other {
+		t.to = f.ledger.Feed(t.tenant)
+	}
+	f.tenants[ordinal] = t
+	return t
 }
 
 func (f *feed) add(row *block.CallRow) {
-	if !f.mine(row.Tenant) {
+	t := f.tenantOf(row.Tenant)
+	if t.other {
 		return
 	}
+	t.fed++
 	r := &f.row
-	r.Source = numbered(&f.sources, row.Source, func() uint32 { return f.to.Source(f.calls.Common(row.Source)) })
-	r.User = numbered(&f.users, row.User, func() uint32 { return f.to.User(f.calls.Personal(row.User)) })
-	r.Kind = uint16(numbered(&f.kinds, row.Kind, func() uint32 { return uint32(f.to.Kind(f.calls.Common(row.Kind))) }))
+	r.Source = numbered(&t.sources, row.Source, func() uint32 { return t.to.Source(f.calls.Common(row.Source)) })
+	r.User = numbered(&t.users, row.User, func() uint32 { return t.to.User(f.calls.Personal(row.User)) })
+	r.Kind = uint16(numbered(&t.kinds, row.Kind, func() uint32 { return uint32(t.to.Kind(f.calls.Common(row.Kind))) }))
 	r.Direction, r.Disposition, r.ID, r.Time = row.Direction, row.Disposition, row.ID, row.Time
 	r.AnsweredAt, r.StartedAt, r.Called, r.BillableMS = row.AnsweredAt, row.StartedAt, row.Called, row.BillableMS
-	f.to.Add(r)
+	t.to.Add(r)
+}
+
+// fed tells each of the tenants that had calls since it was last called, and how many.
+func (f *feed) fed(each func(tenant string, calls uint64)) {
+	for _, t := range f.tenants {
+		if t != nil && t.fed > 0 {
+			each(t.tenant, t.fed)
+			t.fed = 0
+		}
+	}
 }
 
 // inParallel runs a ledger's tasks on all cores.

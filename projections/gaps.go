@@ -3,15 +3,19 @@ package projections
 import (
 	"cmp"
 	"fmt"
+	"io"
 	"iter"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
 
+	"github.com/go-json-experiment/json"
+
 	"tollbook/domain"
 	"tollbook/domain/cloudevents"
 	"tollbook/eventstore"
+	"tollbook/eventstore/block"
 )
 
 // Gaps are the numbers that sources with sequences have counted, and those that
@@ -45,6 +49,72 @@ func (g *Gaps) Follow(u eventstore.Update) {
 	g.head = u.Head
 }
 
+// Load takes in a block that was there before; it is an eventstore.Loader.
+func (g *Gaps) Load(p *eventstore.Piece) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	b := gapBlock{first: p.First}
+	// Neither function returns an error, so neither does Each.
+	_ = p.Each(func(row *block.CallRow) error {
+		if row.Sequence.Has {
+			g.series(p.Calls.Common(row.Tenant), p.Calls.Common(row.Source)).booked(&b, row.Position, row.Sequence.N, row.Time, func() string { return row.ID.String() })
+		}
+		return nil
+	}, func(position uint64, e *domain.Event) error {
+		g.add(&b, position, e)
+		return nil
+	})
+	for _, s := range b.touched {
+		s.endBlock()
+	}
+	g.head = p.Head
+}
+
+// gapsImage is what a snapshot of Gaps has, as JSON.
+type gapsImage struct {
+	Head    eventstore.Head
+	Sources []seriesImage
+}
+
+// Name is that of the snapshot; it is an eventstore.Resumer.
+func (g *Gaps) Name() string { return "gaps-1" }
+
+// Snapshot writes all that is known of sequences.
+func (g *Gaps) Snapshot(bool) func(io.Writer) error {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	img := gapsImage{Head: g.head}
+	var all []series
+	for tenant, sources := range g.tenants {
+		for source, s := range sources {
+			img.Sources = append(img.Sources, seriesImage{Tenant: tenant, Source: source})
+			all = append(all, s.copy())
+		}
+	}
+	return func(w io.Writer) error {
+		for i := range all {
+			all[i].image(&img.Sources[i])
+		}
+		return json.MarshalWrite(w, &img)
+	}
+}
+
+// Resume reads what Snapshot wrote.
+func (g *Gaps) Resume(in io.Reader) (accept func(), err error) {
+	var img gapsImage
+	if err := json.UnmarshalRead(in, &img); err != nil {
+		return nil, err
+	}
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.head = img.Head
+		for i := range img.Sources {
+			g.series(img.Sources[i].Tenant, img.Sources[i].Source).restore(&img.Sources[i])
+		}
+	}, nil
+}
+
 // A gapBlock is the block that is being taken in.
 type gapBlock struct {
 	first   uint64    // position of its first event
@@ -63,7 +133,7 @@ func (g *Gaps) add(b *gapBlock, position uint64, e *domain.Event) {
 		}
 	default:
 		if e.Sequence.Has {
-			g.series(e.Tenant, e.Source).booked(b, position, e)
+			g.series(e.Tenant, e.Source).booked(b, position, e.Sequence.N, e.Time, func() string { return e.ID })
 		}
 	}
 }

@@ -289,6 +289,11 @@ func TestGapsAreTheNaiveOnes(t *testing.T) {
 			events := genGapEvents(naive, t, &id)
 			live.block(events...)
 			naive.block(events)
+			if rapid.Bool().Draw(t, "begins again") {
+				before := live.gaps
+				live.gaps = projections.NewGaps()
+				again(t, before, live.gaps)
+			}
 			got := live.gaps.Document(gapTenant, gapSource)
 			if got.Position != naive.position {
 				t.Fatalf("position %d, not %d", got.Position, naive.position)
@@ -366,8 +371,13 @@ func TestGapsOfTheBook(t *testing.T) {
 		var gaps *projections.Gaps
 		open := func() {
 			gaps = projections.NewGaps()
+			if rapid.Bool().Draw(t, "no snapshot") {
+				if err := os.RemoveAll(eventstore.SnapshotsPath(dir)); err != nil {
+					t.Fatal(err)
+				}
+			}
 			book, err = eventstore.Open(ctx, dir, openLog, eventstore.Options{
-				Clock: func() domain.Instant { return gapStart }, Follow: []eventstore.Follower{gaps.Follow},
+				Clock: func() domain.Instant { return gapStart }, Resume: []eventstore.Resumer{gaps},
 			})
 			if err != nil {
 				t.Fatal(err)

@@ -83,6 +83,84 @@ type closure struct {
 	waived   bool // and not arrived
 }
 
+// A seriesImage is what a snapshot has of a series.
+type seriesImage struct {
+	Tenant, Source                                string
+	Runs                                          []runImage
+	Waivers                                       []waiverImage
+	Parked                                        []uint64
+	Numbers, Waived, Events, Repeated, ClosedEver uint64
+	Repeats                                       []repeatImage
+	Closed                                        []closureImage
+}
+
+type runImage struct {
+	From, To, Found uint64
+	First, Last     domain.Instant
+}
+
+type waiverImage struct {
+	From, To, Position uint64
+	By, Reason         string
+}
+
+type repeatImage struct {
+	N, Position uint64
+	ID          string
+}
+
+type closureImage struct {
+	From, To, Position uint64
+	Waived             bool
+}
+
+// copy is the series between two blocks, whatever comes later.
+func (s *series) copy() series {
+	c := *s
+	c.seen, c.waivers, c.parked = *s.seen.Copy(), *s.waivers.Copy(), *s.parked.Copy()
+	c.repeats, c.closed = slices.Clip(s.repeats), slices.Clone(s.closed)
+	return c
+}
+
+func (s *series) image(img *seriesImage) {
+	s.seen.Scan(func(from uint64, r run) bool {
+		img.Runs = append(img.Runs, runImage{from, r.to, r.found, r.first, r.last})
+		return true
+	})
+	s.waivers.Scan(func(from uint64, w waiver) bool {
+		img.Waivers = append(img.Waivers, waiverImage{from, w.to, w.position, w.by, w.reason})
+		return true
+	})
+	img.Parked = s.parked.Keys()
+	img.Numbers, img.Waived, img.Events, img.Repeated, img.ClosedEver = s.numbers, s.waived, s.events, s.repeatsCount, s.closedCount
+	for _, r := range s.repeats {
+		img.Repeats = append(img.Repeats, repeatImage{r.n, r.position, r.id})
+	}
+	for _, c := range s.closed {
+		img.Closed = append(img.Closed, closureImage{c.from, c.to, c.position, c.waived})
+	}
+}
+
+// restore makes an empty series what was written.
+func (s *series) restore(img *seriesImage) {
+	for _, r := range img.Runs {
+		s.seen.Set(r.From, run{r.To, r.Found, r.First, r.Last})
+	}
+	for _, w := range img.Waivers {
+		s.waivers.Set(w.From, waiver{w.To, w.Position, w.By, w.Reason})
+	}
+	for _, n := range img.Parked {
+		s.parked.Insert(n)
+	}
+	s.numbers, s.waived, s.events, s.repeatsCount, s.closedCount = img.Numbers, img.Waived, img.Events, img.Repeated, img.ClosedEver
+	for _, r := range img.Repeats {
+		s.repeats = append(s.repeats, repeat{r.N, r.Position, r.ID})
+	}
+	for _, c := range img.Closed {
+		s.closed = append(s.closed, closure{span{c.From, c.To}, c.Position, c.Waived})
+	}
+}
+
 // floor is the entry with the greatest key that is not greater than n.
 func floor[V any](m *btree.Map[uint64, V], n uint64) (key uint64, value V, ok bool) {
 	m.Descend(n, func(k uint64, v V) bool {
@@ -93,25 +171,24 @@ func floor[V any](m *btree.Map[uint64, V], n uint64) (key uint64, value V, ok bo
 }
 
 // booked takes in an event of the book with a number.
-func (s *series) booked(b *gapBlock, position uint64, e *domain.Event) {
+func (s *series) booked(b *gapBlock, position, n uint64, at domain.Instant, id func() string) {
 	s.events++
-	n := e.Sequence.N
 	switch {
-	case s.add(b, n, position, e.Time):
+	case s.add(b, n, position, at):
 	case s.parked.Contains(n):
 		// A record in suspense was taken up: it is the event that says when it was.
 		s.parked.Delete(n)
 		from, r, _ := floor(&s.seen, n)
 		if n == from {
-			r.first = e.Time
+			r.first = at
 		}
 		if n == r.to {
-			r.last = e.Time
+			r.last = at
 		}
 		s.seen.Set(from, r)
 	default:
 		if s.repeatsCount++; len(s.repeats) < maxRepeats {
-			s.repeats = append(s.repeats, repeat{n, position, strings.Clone(e.ID)})
+			s.repeats = append(s.repeats, repeat{n, position, strings.Clone(id())})
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"tollbook/domain"
 	"tollbook/eventstore"
+	"tollbook/eventstore/block"
 )
 
 // Months are the live months of every tenant. It is safe for concurrent use.
@@ -20,6 +21,7 @@ type Months struct {
 	changed map[string]struct{}   // tenants whose terms have, and with them any month
 	levels  map[levelKey]int
 	issues  map[string][]*Issue // by tenant, in order
+	feed    *feed               // of the blocks that Load takes in
 }
 
 type monthKey struct {
@@ -64,10 +66,44 @@ func (m *Months) Follow(u eventstore.Update) {
 		// before it, also those of its own block.
 		m.head = eventstore.Head{Block: u.Head.Block, Hash: u.Head.Hash, Events: u.First + uint64(i)}
 	}
-	for _, d := range u.Duplicates {
+	m.repeated(u.Duplicates)
+	m.head = u.Head
+}
+
+// Load takes in a block that was there before; it is an eventstore.Loader.
+func (m *Months) Load(p *eventstore.Piece) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.feed == nil {
+		m.feed = newFeed(m.ledger, "")
+	}
+	m.feed.begin(p.Calls)
+	// Neither function returns an error, so neither does Each.
+	_ = p.Each(func(row *block.CallRow) error {
+		m.feed.add(row)
+		return nil
+	}, func(position uint64, e *domain.Event) error {
+		if data, ok := e.Data.(*domain.MonthClosed); ok {
+			if position > p.First {
+				m.head = eventstore.Head{Block: p.Head.Block, Hash: p.Head.Hash, Events: position - 1}
+			}
+			m.close(e.Tenant, data)
+		}
+		m.add(e)
+		return nil
+	})
+	m.feed.fed(func(tenant string, calls uint64) {
+		m.intakeOf(tenant).Booked += calls
+		m.changed[tenant] = struct{}{}
+	})
+	m.repeated(p.Duplicates)
+	m.head = p.Head
+}
+
+func (m *Months) repeated(counts []block.Duplicates) {
+	for _, d := range counts {
 		m.intakeOf(d.Tenant).Duplicate += d.N
 	}
-	m.head = u.Head
 }
 
 func (m *Months) add(e *domain.Event) {

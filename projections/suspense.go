@@ -2,9 +2,13 @@ package projections
 
 import (
 	"cmp"
+	"io"
+	"maps"
 	"slices"
 	"sort"
 	"sync"
+
+	"github.com/go-json-experiment/json"
 
 	"tollbook/domain"
 	"tollbook/eventstore"
@@ -35,6 +39,7 @@ type SuspendedRecord struct {
 	Bytes    int
 	domain.Glimpse
 
+	id       string // of the record.suspended
 	resolved bool
 }
 
@@ -49,21 +54,86 @@ func (s *Suspense) Follow(u eventstore.Update) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range u.Events {
-		switch e := &u.Events[i]; data := e.Data.(type) {
-		case *domain.Suspended:
-			r := &SuspendedRecord{
-				Position: u.First + uint64(i), Tenant: s.name(e.Tenant), Reason: s.name(data.Reason), Subject: s.name(data.Subject),
-				At: e.Time, Bytes: len(data.Raw), Glimpse: s.glimpse(e, data),
-			}
-			r.Source = s.name(r.Source)
-			s.records = append(s.records, r)
-			s.open[suspendedKey{r.Tenant, e.ID}] = r
-		case *domain.Recycled:
-			s.resolve(suspendedKey{e.Tenant, data.Ref.ID}, u.First+uint64(i))
-		case *domain.WrittenOff:
-			s.resolve(suspendedKey{e.Tenant, data.Ref.ID}, u.First+uint64(i))
+		s.add(u.First+uint64(i), &u.Events[i])
+	}
+}
+
+// Load takes in a block that was there before; it is an eventstore.Loader.
+func (s *Suspense) Load(p *eventstore.Piece) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range p.Others {
+		s.add(p.Others[i].Position, &p.Others[i].Event)
+	}
+}
+
+func (s *Suspense) add(position uint64, e *domain.Event) {
+	switch data := e.Data.(type) {
+	case *domain.Suspended:
+		r := &SuspendedRecord{
+			Position: position, Tenant: s.name(e.Tenant), Reason: s.name(data.Reason), Subject: s.name(data.Subject),
+			At: e.Time, Bytes: len(data.Raw), Glimpse: s.glimpse(e, data), id: e.ID,
+		}
+		r.Source = s.name(r.Source)
+		s.keep(r)
+	case *domain.Recycled:
+		s.resolve(suspendedKey{e.Tenant, data.Ref.ID}, position)
+	case *domain.WrittenOff:
+		s.resolve(suspendedKey{e.Tenant, data.Ref.ID}, position)
+	}
+}
+
+func (s *Suspense) keep(r *SuspendedRecord) {
+	s.records = append(s.records, r)
+	s.open[suspendedKey{r.Tenant, r.id}] = r
+}
+
+// suspenseImage is what a snapshot of Suspense has, as JSON.
+type suspenseImage struct {
+	Records []suspendedImage
+	By      map[uint64]uint64
+}
+
+type suspendedImage struct {
+	Record string // its id
+	SuspendedRecord
+}
+
+// Name is that of the snapshot; it is an eventstore.Resumer.
+func (s *Suspense) Name() string { return "suspense-1" }
+
+// Snapshot writes the records in suspense, and which of the others was resolved by what.
+func (s *Suspense) Snapshot(bool) func(io.Writer) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	img := suspenseImage{By: maps.Clone(s.by)}
+	for _, r := range s.records {
+		if !r.resolved {
+			img.Records = append(img.Records, suspendedImage{r.id, *r})
 		}
 	}
+	return func(w io.Writer) error { return json.MarshalWrite(w, &img) }
+}
+
+// Resume reads what Snapshot wrote.
+func (s *Suspense) Resume(in io.Reader) (accept func(), err error) {
+	var img suspenseImage
+	if err := json.UnmarshalRead(in, &img); err != nil {
+		return nil, err
+	}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if img.By != nil {
+			s.by = img.By
+		}
+		for i := range img.Records {
+			r := &img.Records[i].SuspendedRecord
+			r.id = img.Records[i].Record
+			r.Tenant, r.Reason, r.Subject, r.Source = s.name(r.Tenant), s.name(r.Reason), s.name(r.Subject), s.name(r.Source)
+			s.keep(r)
+		}
+	}, nil
 }
 
 func (s *Suspense) name(text string) string {

@@ -94,17 +94,17 @@ func (e *Engine) start(ctx context.Context) error {
 	switches := consumers.NewSwitches()
 	suspense := projections.NewSuspense(switches.Glimpse)
 	gaps := projections.NewGaps()
-	follow := []eventstore.Follower{switches.Follow, e.Months.Follow, suspense.Follow, gaps.Follow}
-	if c.Mirror != "" {
-		e.mirror = newMirroring(c.Mirror, c.Dir, c.Log)
-		follow = append(follow, e.mirror.follow)
-	}
-	book, err := eventstore.Open(ctx, c.Dir, openLog, eventstore.Options{
+	options := eventstore.Options{
 		Clock:    c.Clock,
-		Follow:   follow,
+		Resume:   []eventstore.Resumer{switches, e.Months, suspense, gaps},
 		Log:      c.Log,
 		Progress: c.Loading,
-	})
+	}
+	if c.Mirror != "" {
+		e.mirror = newMirroring(c.Mirror, c.Dir, c.Log)
+		options.Later = append(options.Later, e.mirror.follow)
+	}
+	book, err := eventstore.Open(ctx, c.Dir, openLog, options)
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ type CallRow struct {
 	StartedAt            domain.Instant // 0: not said
 	Called               domain.Number
 	BillableMS           int64
+	Sequence             domain.Sequence // where FieldSequence was asked for
 }
 
 // CallRows are the calls of a block, read for rating. They stay valid when the
@@ -44,13 +45,16 @@ func (r *Reader) Ready(s *Symbols) (Ready, error) {
 	return Ready{r, look}, err
 }
 
-// CallRows reads the calls for rating.
-func (b Ready) CallRows() (*CallRows, error) {
+// Duplicates are the counts of repeats, nil when there are none.
+func (b Ready) Duplicates() ([]Duplicates, error) { return b.reader.duplicates(b.look) }
+
+// CallRows reads the calls for rating, and more fields of them where CallRow has them.
+func (b Ready) CallRows(more Fields) (*CallRows, error) {
 	r := b.reader
 	if err := r.readOrder(); err != nil {
 		return nil, err
 	}
-	cols, err := r.columns(b.look, ratingFields.with())
+	cols, err := r.columns(b.look, (ratingFields | more).with())
 	if err != nil {
 		return nil, err
 	}
@@ -97,6 +101,10 @@ func (c *CallRows) Each(each func(*CallRow) error) error {
 		row.Kind, row.User = uint32(cols.callKind[n]), uint32(cols.user[n])
 		row.Time, row.BillableMS = domain.Instant(cols.time[n]), cols.billable[n]
 		row.AnsweredAt, row.StartedAt = domain.Instant(cols.answered[n]), domain.Instant(cols.started[n])
+		row.Sequence = domain.Sequence{}
+		if cols.sequence != nil && flags&flagSequence != 0 {
+			row.Sequence = domain.Sequence{N: uint64(cols.sequence[n]), Has: true}
+		}
 		row.ID.Text = ""
 		switch ids.form[n] {
 		case ids.isUUID:
