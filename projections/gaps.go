@@ -43,9 +43,7 @@ func (g *Gaps) Follow(u eventstore.Update) {
 	for i := range u.Events {
 		g.add(&b, u.First+uint64(i), &u.Events[i])
 	}
-	for _, s := range b.touched {
-		s.endBlock()
-	}
+	b.end()
 	g.head = u.Head
 }
 
@@ -64,9 +62,7 @@ func (g *Gaps) Load(p *eventstore.Piece) {
 		g.add(&b, position, e)
 		return nil
 	})
-	for _, s := range b.touched {
-		s.endBlock()
-	}
+	b.end()
 	g.head = p.Head
 }
 
@@ -119,6 +115,16 @@ func (g *Gaps) Resume(in io.Reader) (accept func(), err error) {
 type gapBlock struct {
 	first   uint64    // position of its first event
 	touched []*series // those in which it closes something
+	topped  []*series // those whose last run it moved on
+}
+
+func (b *gapBlock) end() {
+	for _, s := range b.topped {
+		s.putTop()
+	}
+	for _, s := range b.touched {
+		s.endBlock()
+	}
 }
 
 func (g *Gaps) add(b *gapBlock, position uint64, e *domain.Event) {

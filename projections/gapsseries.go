@@ -38,6 +38,15 @@ type series struct {
 	closed       []closure
 	closedCount  uint64
 
+	// top is the last run, which nearly all numbers extend: it is in seen when no block
+	// is being taken in.
+	top struct {
+		from uint64
+		run  run
+		is   bool // there is one
+		new  bool // it is not in seen as it is here
+	}
+
 	// Of the block that is being taken in, until endBlock.
 	arrived []arrival
 	waiving []closure
@@ -152,6 +161,7 @@ func (s *series) restore(img *seriesImage) {
 	for _, n := range img.Parked {
 		s.parked.Insert(n)
 	}
+	s.lookTop()
 	s.numbers, s.waived, s.events, s.repeatsCount, s.closedCount = img.Numbers, img.Waived, img.Events, img.Repeated, img.ClosedEver
 	for _, r := range img.Repeats {
 		s.repeats = append(s.repeats, repeat{r.N, r.Position, r.ID})
@@ -186,6 +196,7 @@ func (s *series) booked(b *gapBlock, position, n uint64, at domain.Instant, id f
 			r.last = at
 		}
 		s.seen.Set(from, r)
+		s.lookTop()
 	default:
 		if s.repeatsCount++; len(s.repeats) < maxRepeats {
 			s.repeats = append(s.repeats, repeat{n, position, strings.Clone(id())})
@@ -202,6 +213,22 @@ func (s *series) suspended(b *gapBlock, n, position uint64, at domain.Instant) {
 
 // add makes n one of the numbers seen, unless it is one.
 func (s *series) add(b *gapBlock, n, position uint64, at domain.Instant) (isNew bool) {
+	if top := &s.top; top.is && n > top.run.to {
+		s.numbers++
+		if n == top.run.to+1 {
+			top.run.to, top.run.last = n, at
+		} else {
+			s.putTop()
+			top.from, top.run = n, run{to: n, found: position, first: at, last: at}
+		}
+		if !top.new {
+			top.new = true
+			b.topped = append(b.topped, s)
+		}
+		return true
+	}
+	s.putTop()
+	defer s.lookTop()
 	leftFrom, left, hasLeft := floor(&s.seen, n)
 	if hasLeft && n <= left.to {
 		return false
@@ -247,9 +274,21 @@ func (s *series) add(b *gapBlock, n, position uint64, at domain.Instant) (isNew 
 	return true
 }
 
+// putTop has all runs in seen.
+func (s *series) putTop() {
+	if s.top.new {
+		s.seen.Set(s.top.from, s.top.run)
+		s.top.new = false
+	}
+}
+
+// lookTop is called when seen has changed.
+func (s *series) lookTop() { s.top.from, s.top.run, s.top.is = s.seen.Max() }
+
 // waive takes in a waiver. Of its range it covers what is missing and not waived
 // yet; the book takes only those that are it whole.
 func (s *series) waive(b *gapBlock, position uint64, data *domain.GapWaived) {
+	s.putTop()
 	var covered []gap
 	for gap := range s.missing(data.From, data.To) {
 		if gap.waiver == nil {
@@ -284,7 +323,7 @@ func (s *series) endBlock() {
 		}
 		closures = append(closures, closure{span{a.n, a.n}, a.position, false})
 	}
-	slices.SortStableFunc(closures, func(a, b closure) int {
+	slices.SortFunc(closures, func(a, b closure) int {
 		return cmp.Or(cmp.Compare(a.position, b.position), cmp.Compare(a.from, b.from))
 	})
 	s.closedCount += uint64(len(closures))

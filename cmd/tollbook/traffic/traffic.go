@@ -94,6 +94,7 @@ type generator struct {
 	Shape
 	r         *rand.Rand
 	sequences []uint64 // by switch
+	going     []domain.Event // have not ended
 	late      []domain.Event
 }
 
@@ -118,6 +119,9 @@ func (g *generator) run(yield func(domain.Event) bool) {
 			return
 		}
 	}
+	if !g.ended(domain.MaxInstant, yield) {
+		return
+	}
 	slices.SortStableFunc(g.late, byTime)
 	for _, e := range g.late {
 		if !yield(e) {
@@ -128,38 +132,47 @@ func (g *generator) run(yield func(domain.Event) bool) {
 
 func byTime(a, b domain.Event) int { return cmp.Compare(a.Time, b.Time) }
 
-// hour yields the calls of an hour, in the order in which they ended, and those
-// that are late and due by then.
+// hour begins the calls of an hour, and yields those that have ended by its end and
+// those that are late and due by then.
 func (g *generator) hour(start time.Time, n int, yield func(domain.Event) bool) bool {
-	end := domain.InstantOf(start.Add(time.Hour))
-	events := make([]domain.Event, 0, n+n/50)
 	for range n {
-		e := g.call(start)
-		if g.r.IntN(1000) < g.LatePerMille {
-			g.late = append(g.late, e)
-			continue
-		}
-		events = append(events, e)
-		if g.r.IntN(1000) < g.RepeatedPerMille {
-			events = append(events, e)
-		}
+		g.going = append(g.going, g.call(start))
 	}
-	slices.SortStableFunc(events, byTime)
-	for i := range events {
-		if !yield(events[i]) {
-			return false
-		}
+	if !g.ended(domain.InstantOf(start.Add(time.Hour)), yield) {
+		return false
 	}
 	// A tenth of what waits comes each hour.
 	if len(g.late) > 100 {
 		due := g.late[:len(g.late)/10]
 		for _, e := range due {
-			if e.Time < end && !yield(e) {
+			if !yield(e) {
 				return false
 			}
 		}
 		g.late = append([]domain.Event(nil), g.late[len(due):]...)
 	}
+	return true
+}
+
+// ended yields the calls that have ended before an instant, in that order, in which
+// their switches number them.
+func (g *generator) ended(before domain.Instant, yield func(domain.Event) bool) bool {
+	slices.SortStableFunc(g.going, byTime)
+	n := 0
+	for ; n < len(g.going) && g.going[n].Time < before; n++ {
+		e := g.going[n]
+		sw := g.r.IntN(g.Switches)
+		g.sequences[sw]++
+		e.Source, e.Sequence = "switch/"+strconv.Itoa(sw+1)+"/1", domain.Sequence{N: g.sequences[sw], Has: true}
+		if g.r.IntN(1000) < g.LatePerMille {
+			g.late = append(g.late, e)
+			continue
+		}
+		if !yield(e) || g.r.IntN(1000) < g.RepeatedPerMille && !yield(e) {
+			return false
+		}
+	}
+	g.going = slices.Delete(g.going, 0, n)
 	return true
 }
 
@@ -198,12 +211,7 @@ func (g *generator) call(hour time.Time) domain.Event {
 			id[i*8+b] = byte(v >> (8 * b))
 		}
 	}
-	sw := g.r.IntN(g.Switches)
-	g.sequences[sw]++
-	e := domain.Event{
-		Tenant: g.Tenant, Source: "switch/" + strconv.Itoa(sw+1) + "/1", ID: uuid(id), Time: ended,
-		Sequence: domain.Sequence{N: g.sequences[sw], Has: true}, Data: c,
-	}
+	e := domain.Event{Tenant: g.Tenant, ID: uuid(id), Time: ended, Data: c}
 	c.Correlation = e.ID
 	return e
 }
