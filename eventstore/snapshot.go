@@ -37,9 +37,9 @@ type Resumer interface {
 	Snapshot(last bool) (write func(io.Writer) error)
 
 	// Resume is called before the first Follow, with the bytes of a snapshot of this
-	// book. What it has read counts once accept is called, after all of them were
-	// found to be what was written. Else the Resumer has to be as it was before, and is
-	// told of everything.
+	// book. They end with io.EOF only if all of them are what was written. What was read
+	// counts once accept is called; else the Resumer has to be as it was before, and
+	// is told of everything.
 	Resume(io.Reader) (accept func(), err error)
 }
 
@@ -173,18 +173,16 @@ var errSnapshotChanged = errors.New("has changed, or is of another version")
 func (r *snapshotReader) Read(p []byte) (int, error) {
 	n, err := r.file.Read(p)
 	_, _ = r.sum.Write(p[:n]) // never fails
+	if err == io.EOF && r.sum.Sum32() != r.want {
+		err = errSnapshotChanged
+	}
 	return n, err
 }
 
 // whole reads what is left, and reports whether all is as it was written.
 func (r *snapshotReader) whole() error {
-	if _, err := io.Copy(io.Discard, r); err != nil {
-		return err
-	}
-	if r.sum.Sum32() != r.want {
-		return errSnapshotChanged
-	}
-	return nil
+	_, err := io.Copy(io.Discard, r)
+	return err
 }
 
 // take begins snapshots as of the chain's head, whose block everybody was told of
@@ -244,11 +242,11 @@ func (b *Book) begin(last bool) (write func()) {
 // writeSnapshot has the file and its name on disk. A crash before the rename
 // leaves the snapshot before.
 func writeSnapshot(dir, name string, head Head, body func(io.Writer) error) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
 	path := filepath.Join(dir, name)
-	file, err := os.Create(path + ".new")
+	file, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) // it tells who called whom
 	if err != nil {
 		return err
 	}

@@ -243,6 +243,10 @@ func readMonths(in io.Reader) (*monthsImage, *domain.Ledger, error) {
 	if err := errors.Join(err, fills.Wait()); err != nil {
 		return nil, nil, err
 	}
+	// Nothing is worked out of bytes that are not what was written.
+	if n, err := in.Read(make([]byte, 1)); n > 0 || err != io.EOF {
+		return nil, nil, fmt.Errorf("does not end where it should: %w", err)
+	}
 	err = months(func(month *domain.MonthImage) error { return month.Finish(extra[month]) })
 	if err == nil {
 		err = restored.Done()

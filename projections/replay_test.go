@@ -30,7 +30,7 @@ func october() domain.Month {
 }
 
 // examples are the events of the worked examples, each as a tenant of its own.
-func examples(t *testing.T) map[string][]domain.Event {
+func examples(t testing.TB) map[string][]domain.Event {
 	t.Helper()
 	files, err := filepath.Glob("../domain/testdata/examples/*.events.ndjson")
 	if err != nil || len(files) == 0 {

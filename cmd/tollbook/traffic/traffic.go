@@ -93,7 +93,7 @@ func (s Shape) Events() iter.Seq[domain.Event] {
 type generator struct {
 	Shape
 	r         *rand.Rand
-	sequences []uint64 // by switch
+	sequences []uint64       // by switch
 	going     []domain.Event // have not ended
 	late      []domain.Event
 }
