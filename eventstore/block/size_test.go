@@ -58,7 +58,7 @@ func reportCalls(b *testing.B, blocks, size, bytes int) {
 }
 
 // benchmarkBlocks are blocks of one generation, and how they are made.
-func benchmarkBlocks(b *testing.B, blocks, size int) (list []*Block, encoded [][]byte, w *Symbols) {
+func benchmarkBlocks(b testing.TB, blocks, size int) (list []*Block, encoded [][]byte, w *Symbols) {
 	source, c := newTraffic(1, 50_000), chain{}
 	w = new(Symbols)
 	for range blocks {
