@@ -22,7 +22,7 @@ type account struct {
 	bounds bool   // the months' boundaries are as the configurations have them
 	closings
 	amended map[Ref]*amendment
-	search  bool // some amendment is new: its call may be among those here
+	sought  []Ref // of the amended, those that are new: their calls may be among those here
 }
 
 // userHistory is what was said about a user's licences, and what it amounts to.
@@ -271,7 +271,7 @@ func (a *account) amend(e *Event, ref Ref, data *Call) {
 	if am == nil {
 		am = &amendment{}
 		a.amended[ref] = am
-		a.search = true
+		a.sought = append(a.sought, ref)
 	}
 	var seconds int64
 	if data != nil && data.Disposition == Answered {
@@ -304,9 +304,8 @@ func (a *account) stand(am *amendment, ref Ref) {
 // after their call, and months whose boundaries have moved.
 func (a *account) resolve() {
 	a.settleBounds() // first: findAmended remembers where calls are
-	if a.search {
+	if len(a.sought) > 0 {
 		a.findAmended()
-		a.search = false
 	}
 }
 
@@ -317,38 +316,39 @@ func (a *account) settleBounds() {
 	}
 }
 
+// findAmended looks for the calls of new amendments among those that came before
+// them. Those that come after them are asked about one by one.
 func (a *account) findAmended() {
-	missing := 0
-	for _, am := range a.amended {
-		if !am.found {
-			missing++
-		}
-	}
 	type found struct {
 		m     *month
 		index uint32
 	}
 	hits := map[Ref]found{}
+	wanted := newIDFilter(a.sought)
 	for _, m := range a.months {
-		for i := range m.calls.n {
-			if missing == 0 {
-				break
-			}
-			if c := m.calls.at(i); c.class() == gone || c.has(flagAmended) {
-				continue
-			}
-			if ref := m.refOf(i); a.amended[ref] != nil {
-				hits[ref] = found{m, i}
-				missing--
+		index := uint32(0)
+		for _, chunk := range m.calls.chunks {
+			for i := range chunk {
+				if c := &chunk[i]; wanted.may(c) && c.class() != gone && !c.has(flagAmended) {
+					if ref := m.refOf(index); a.amended[ref] != nil && !a.amended[ref].found {
+						hits[ref] = found{m, index}
+					}
+				}
+				index++
 			}
 		}
 	}
-	for ref, hit := range hits {
+	for _, ref := range a.sought {
+		hit, ok := hits[ref]
+		if !ok {
+			continue
+		}
 		am := a.amended[ref]
 		am.found, am.said = true, hit.m.calls.saidAt(hit.index)
 		hit.m.drop(hit.index)
 		a.stand(am, ref)
 	}
+	a.sought = nil
 }
 
 // moveMonths puts every call into the month it belongs to now.

@@ -2,6 +2,7 @@ package domain
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"math"
 	"time"
@@ -246,6 +247,34 @@ func (id CallID) String() string {
 		return id.Text
 	}
 	return string(appendUUID(nil, id.UUID))
+}
+
+// An idFilter tells of nearly all calls that they are none of some.
+type idFilter struct {
+	texts bool
+	tails [1 << 16 / 64]uint64 // of UUIDs, by their last two bytes: the first may be a time
+}
+
+func newIDFilter(refs []Ref) *idFilter {
+	f := &idFilter{}
+	for _, ref := range refs {
+		if id := ParseCallID(ref.ID); id.Text != "" {
+			f.texts = true
+		} else {
+			tail := binary.LittleEndian.Uint16(id.UUID[14:])
+			f.tails[tail/64] |= 1 << (tail % 64)
+		}
+	}
+	return f
+}
+
+// may reports whether the call may be one of them.
+func (f *idFilter) may(c *call) bool {
+	if c.has(flagText) {
+		return f.texts
+	}
+	tail := binary.LittleEndian.Uint16(c.id[14:])
+	return f.tails[tail/64]&(1<<(tail%64)) != 0
 }
 
 // compareIDs is byte-wise on the ids of x of l and y of k as events have them.

@@ -20,7 +20,6 @@ type Image struct {
 type AccountImage struct {
 	Tenant                string
 	Users, Sources, Kinds []string // by number
-	Search                bool     // the call of some correction has not been looked for yet
 	Found                 []FoundImage
 	Billed                []BilledImage
 	Months                []MonthImage
@@ -78,9 +77,9 @@ func (l *Ledger) Image() *Image {
 	img := &Image{Terms: slices.Clip(l.terms)}
 	for _, tenant := range l.Tenants() {
 		a := l.accounts[tenant]
-		a.settleBounds()
+		a.resolve()
 		one := AccountImage{
-			Tenant: tenant, Users: slices.Clip(a.users.names), Sources: slices.Clip(a.sources.names), Kinds: slices.Clip(a.kinds.names), Search: a.search,
+			Tenant: tenant, Users: slices.Clip(a.users.names), Sources: slices.Clip(a.sources.names), Kinds: slices.Clip(a.kinds.names),
 		}
 		for ref, am := range a.amended {
 			if !am.found {
@@ -102,7 +101,7 @@ func (l *Ledger) Image() *Image {
 		for _, id := range slices.Sorted(maps.Keys(a.months)) {
 			m := a.months[id]
 			one.Months = append(one.Months, MonthImage{
-				Month: id, Start: m.start, End: m.end, Unchanged: !a.search && m.terms == a.terms() && len(m.stale) == 0 && a.closedAt[id] == madeAt{m, m.changes},
+				Month: id, Start: m.start, End: m.end, Unchanged: m.terms == a.terms() && len(m.stale) == 0 && a.closedAt[id] == madeAt{m, m.changes},
 				Calls: m.calls.n, Dropped: slices.Clip(m.dropped), Texts: slices.Clip(m.calls.texts), month: m,
 			})
 		}
@@ -179,7 +178,7 @@ func Restore(img *Image) (*Restored, error) {
 	for i := range img.Accounts {
 		one := &img.Accounts[i]
 		a := l.account(one.Tenant)
-		a.search, a.bounds = one.Search, true
+		a.sought, a.bounds = nil, true // what has come of the corrections is in the image
 		if len(a.closed) > 0 {
 			a.issued, a.closedAt = map[Month]map[billedLine]cell{}, map[Month]madeAt{}
 		}
