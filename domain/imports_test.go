@@ -20,6 +20,7 @@ var mayImport = map[string][]string{
 	"consumers":   {"domain", "eventstore"},
 	"api":         {"domain", "eventstore", "projections", "consumers"},
 	"cmd":         {"domain", "eventstore", "projections", "consumers", "api"},
+	"bench":       {"domain", "eventstore", "projections", "cmd"}, // modules of their own
 }
 
 // impure are packages that package domain itself must do without: I/O, contexts, JSON.
