@@ -307,8 +307,9 @@ func (l *Log) Read(ctx context.Context, from uint64, each func(n uint64, block [
 		return err
 	}
 	var c chunk
-	for next := max(from, 1); next <= head; {
-		if err := l.readChunk(ctx, next, head, &c); err != nil {
+	blocks := uint64(1) // who wants one block does not wait for many
+	for next := max(from, 1); next <= head; blocks = min(2*blocks, chunkBlocks) {
+		if err := l.readChunk(ctx, next, min(head, next+blocks-1), &c); err != nil {
 			return err
 		}
 		start := 0
@@ -368,16 +369,16 @@ type chunk struct {
 	ends []int // of each block in data
 }
 
-// readChunk fills c with at least one block, the first being number from.
-func (l *Log) readChunk(ctx context.Context, from, head uint64, c *chunk) error {
-	return l.query(ctx, func(db *sql.DB) error { return l.copyChunk(ctx, db, from, head, c) })
+// readChunk fills c with at least one block, the first being number from and the
+// last until, unless they are too large together.
+func (l *Log) readChunk(ctx context.Context, from, until uint64, c *chunk) error {
+	return l.query(ctx, func(db *sql.DB) error { return l.copyChunk(ctx, db, from, until, c) })
 }
 
-func (l *Log) copyChunk(ctx context.Context, db *sql.DB, from, head uint64, c *chunk) error {
+func (l *Log) copyChunk(ctx context.Context, db *sql.DB, from, until uint64, c *chunk) error {
 	l.reading.RLock()
 	defer l.reading.RUnlock()
 	c.data, c.ends = c.data[:0], c.ends[:0]
-	until := min(head, from+chunkBlocks-1)
 	rows, err := db.QueryContext(ctx, selectBlocks, int64(from), int64(until), eventstore.MaxBlockBytes)
 	if err != nil {
 		return l.readError(ctx, err)
