@@ -292,18 +292,23 @@ func (s *Service) resolve(ctx context.Context, r micro.Request, do func(context.
 	if err := asked(r, &q, `{"positions":[18231],"why":"…"}`); err != nil {
 		return nil, err
 	}
-	positions, err := q.positions(s.Desk.Suspense)
+	return s.Desk.Resolve(ctx, who, q, do)
+}
+
+// Resolve recycles records or writes them off, which do does.
+func (d *Desk) Resolve(ctx context.Context, who string, q ResolveRequest, do func(context.Context, []uint64, consumers.Resolution) ([]consumers.Outcome, error)) (doc ResolveDocument, err error) {
+	positions, err := q.positions(d.Suspense)
 	if err != nil {
-		return nil, wrong{err}
+		return doc, wrong{err}
 	}
 	outcomes, err := do(ctx, positions, consumers.Resolution{By: who, Reason: q.Why, DryRun: q.DryRun, Edited: q.Edited, Subject: q.Subject})
 	switch {
 	case errors.Is(err, eventstore.ErrClosed) || errors.Is(err, eventstore.ErrUncertain) || errors.Is(err, eventstore.ErrCorrupt) || ctx.Err() != nil:
-		return nil, err
+		return doc, err
 	case err != nil:
-		return nil, wrong{err}
+		return doc, wrong{err}
 	}
-	doc := ResolveDocument{DryRun: q.DryRun, Counts: map[string]int{}, Outcomes: outcomes}
+	doc = ResolveDocument{DryRun: q.DryRun, Counts: map[string]int{}, Outcomes: outcomes}
 	if doc.Outcomes == nil {
 		doc.Outcomes = []consumers.Outcome{}
 	}

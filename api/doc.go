@@ -7,6 +7,9 @@
 //	tollbook-api.publish.<tenant>.<what>  the payload of tollbook.<tenant>.<what>; answers once it is booked: [Receipt]
 //	tollbook-api.pools                    [MonthRequest] → projections.PoolsDocument
 //	tollbook-api.invoice                  [MonthRequest] → projections.InvoiceDocument
+//	tollbook-api.statement                [StatementRequest] → projections.Statement: a month with its pools, also as of a position
+//	tollbook-api.forecast                 [MonthRequest] → forecast.Document: how the month will probably end
+//	tollbook-api.calls                    [CallsRequest] → projections.CallsDocument: a page of a month's calls
 //	tollbook-api.status                   → [Status]
 //	tollbook-api.suspense.list            [SuspenseRequest] → [SuspenseDocument]
 //	tollbook-api.suspense.show            {"position":18231} → [RecordDocument]

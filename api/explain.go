@@ -67,6 +67,7 @@ type ExplainSource struct {
 type Explainer struct {
 	from ExplainSource
 	past pastViews
+	live liveReadings
 }
 
 // NewExplainer explains from a book.
@@ -141,11 +142,15 @@ func (x *Explainer) Pool(ctx context.Context, q ExplainPoolRequest) (d projectio
 	if err != nil {
 		return d, err
 	}
+	var r projections.GrantReading
 	err = x.ask(ctx, q.Tenant, month, q.AsOf, func(v *projections.View) (err error) {
-		d, err = v.Grant(q.Tenant, month, q.Country, q.Plan, q.User, q.From, pageOf(q.Limit))
+		r, err = v.Grant(q.Tenant, month, q.Country, q.Plan, q.User)
 		return asWrong(err)
 	})
-	return d, err
+	if err != nil {
+		return d, err
+	}
+	return r.Document(q.From, pageOf(q.Limit)), nil
 }
 
 func pageOf(limit int) int {
@@ -153,6 +158,12 @@ func pageOf(limit int) int {
 		return projections.MaxPage
 	}
 	return limit
+}
+
+// IsWrong reports whether an error is one of the request, not of the engine.
+func IsWrong(err error) bool {
+	_, ok := errors.AsType[wrong](err)
+	return ok
 }
 
 func asWrong(err error) error {
@@ -373,17 +384,22 @@ func (s *Service) explain(ctx context.Context, r micro.Request) (any, error) {
 	if err := asked(r, &q, `{"tenant":"contoso","source":"switch/mil-1","id":"c-1"}`); err != nil {
 		return nil, err
 	}
-	position, ok := s.Book.Find(q.Tenant, q.Source, q.ID)
+	return s.Explainer.Event(ctx, s.Book, s.Key, q)
+}
+
+// Event is what the book has of an event, with a proof, and what a call costs.
+func (x *Explainer) Event(ctx context.Context, book *eventstore.Book, key *eventstore.SigningKey, q ExplainRequest) (doc ExplainDocument, err error) {
+	position, ok := book.Find(q.Tenant, q.Source, q.ID)
 	if !ok {
-		return nil, wrong{NotBooked(q)}
+		return doc, wrong{NotBooked(q)}
 	}
-	place, err := s.Book.Place(ctx, position)
+	place, err := book.Place(ctx, position)
 	if err != nil {
-		return nil, err
+		return doc, err
 	}
-	doc, err := Explain(s.Book.Prover(ctx), &place, s.Key)
+	doc, err = Explain(book.Prover(ctx), &place, key)
 	if err == nil {
-		err = s.Explainer.Add(ctx, &doc, &place, q.AsOf)
+		err = x.Add(ctx, &doc, &place, q.AsOf)
 	}
 	return doc, err
 }

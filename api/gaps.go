@@ -58,26 +58,31 @@ func (s *Service) gapsWaive(ctx context.Context, r micro.Request) (any, error) {
 	if err == nil {
 		err = json.Unmarshal(r.Data(), &q)
 	}
-	if err == nil {
-		err = q.check()
-	}
 	if err != nil {
 		return nil, wrong{err}
 	}
+	return WaiveGap(ctx, s.Book, s.Gaps, s.Clock(), who, q)
+}
+
+// WaiveGap gives missing numbers up.
+func WaiveGap(ctx context.Context, book *eventstore.Book, gaps *projections.Gaps, now domain.Instant, who string, q WaiveRequest) (WaiveDocument, error) {
+	if err := q.check(); err != nil {
+		return WaiveDocument{}, wrong{err}
+	}
 	var result eventstore.Result
-	err = s.Book.Act(ctx, func(turn *eventstore.Turn) error {
+	err := book.Act(ctx, func(turn *eventstore.Turn) error {
 		// Nothing comes until the turn ends, so what is missing here is when it is booked.
-		if err := s.Gaps.Waivable(q.Tenant, q.Source, uint64(q.From), uint64(q.To)); err != nil {
+		if err := gaps.Waivable(q.Tenant, q.Source, uint64(q.From), uint64(q.To)); err != nil {
 			return wrong{err}
 		}
 		result = turn.Book(domain.Event{
-			Tenant: q.Tenant, Source: eventstore.GapsSource, ID: q.id(), Time: s.Clock(),
+			Tenant: q.Tenant, Source: eventstore.GapsSource, ID: q.id(), Time: now,
 			Data: &domain.GapWaived{Source: q.Source, From: uint64(q.From), To: uint64(q.To), By: who, Reason: q.Why},
 		})
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return WaiveDocument{}, err
 	}
 	return WaiveDocument{result.Position, q, who}, nil
 }

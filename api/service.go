@@ -19,6 +19,7 @@ import (
 	"tollbook/domain"
 	"tollbook/eventstore"
 	"tollbook/projections"
+	"tollbook/projections/forecast"
 )
 
 // gzipFrom is from how many bytes an answer is compressed: it must fit a NATS
@@ -41,6 +42,8 @@ type Service struct {
 	Explainer *Explainer
 	Log       *slog.Logger
 	Mirror    func() MirrorStatus // nil without one
+
+	forecasts forecast.Live
 }
 
 // An endpoint is one question the service answers. What it asks is the payload,
@@ -57,6 +60,9 @@ func (s *Service) endpoints() []endpoint {
 		{"publish.>", s.publish},
 		{"pools", s.pools},
 		{"invoice", s.invoice},
+		{"statement", s.statement},
+		{"forecast", s.forecast},
+		{"calls", s.calls},
 		{"status", s.status},
 		{"anchor", s.anchor},
 		{"explain", s.explain},

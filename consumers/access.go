@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -28,7 +29,7 @@ type Access struct {
 }
 
 // A User is a name, what it may do, and what it proves itself by: exactly one of
-// NKey and Password.
+// NKey, Password and Token.
 type User struct {
 	Name     string `json:"name"` // [a-z0-9][a-z0-9-]{0,62}
 	Role     string `json:"role"`
@@ -36,6 +37,10 @@ type User struct {
 	Switch   string `json:"switch,omitzero"`   // of a switch: its name in subjects and sources
 	NKey     string `json:"nkey,omitzero"`     // public: U…
 	Password string `json:"password,omitzero"` // bcrypt hash: $2a$…
+	Token    string `json:"token,omitzero"`    // SHA-256 of it, in hex: who has one comes over HTTP only
+
+	Tenants []string  `json:"tenants,omitempty"` // with a token: only these; empty: all
+	Expires time.Time `json:"expires,omitzero"`  // with a token: no longer from then on; zero: never
 }
 
 // Roles.
@@ -43,9 +48,13 @@ const (
 	RoleSwitch   = "switch"   // publishes the records of one switch, and reads nothing
 	RoleOperator = "operator" // publishes and asks anything, and acts under its own name
 	RoleReader   = "reader"   // asks, and changes nothing
+	RoleMetrics  = "metrics"  // reads the metrics; with a token only
 )
 
-var roles = []string{RoleSwitch, RoleOperator, RoleReader}
+var roles = []string{RoleSwitch, RoleOperator, RoleReader, RoleMetrics}
+
+// TokenPrefix is what tokens begin with, so that who finds one knows what it is.
+const TokenPrefix = "tb_"
 
 // Limits of an access file.
 const (
@@ -55,6 +64,8 @@ const (
 	// more than a second takes the server's first ping for a wrong answer.
 	maxBcryptCost = 12
 )
+
+var tokenHash = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 var bcryptHash = regexp.MustCompile(`^\$2[aby]\$[0-9]{2}\$[./A-Za-z0-9]{53}$`)
 
@@ -117,6 +128,8 @@ func accessError(data []byte, err error) error {
 			rule = "unknown name"
 		case semantic.GoType != nil && semantic.GoType.Kind() == reflect.Slice:
 			rule = "must be a list"
+		case semantic.GoType == reflect.TypeFor[time.Time]():
+			rule = "must be a time such as 2027-01-01T00:00:00Z"
 		case semantic.GoType != nil && semantic.GoType.Kind() == reflect.Struct:
 			rule = "must be an object"
 		}
@@ -155,7 +168,7 @@ func at(p jsontext.Pointer) string {
 
 // Check refuses users that are not whole, and two of one name or key.
 func (a Access) Check() error {
-	names, keys := map[string]int{}, map[string]int{}
+	names, keys, tokens := map[string]int{}, map[string]int{}, map[string]int{}
 	for i, u := range a.Users {
 		if err := u.check(); err != nil {
 			return fmt.Errorf("users[%d].%w", i, err)
@@ -166,7 +179,10 @@ func (a Access) Check() error {
 		if first, twice := keys[u.NKey]; twice && u.NKey != "" {
 			return fmt.Errorf("users[%d].nkey: is the key of users[%d] too: NATS knows users by their keys", i, first)
 		}
-		names[u.Name], keys[u.NKey] = i, i
+		if first, twice := tokens[u.Token]; twice && u.Token != "" {
+			return fmt.Errorf("users[%d].token: is that of users[%d] too", i, first)
+		}
+		names[u.Name], keys[u.NKey], tokens[u.Token] = i, i, i
 	}
 	return nil
 }
@@ -185,8 +201,22 @@ func (u User) check() error {
 		return fmt.Errorf("tenant: %.80q: must be 1 to 63 of a-z, 0-9 and -, not beginning with -", u.Tenant)
 	case u.Role == RoleSwitch && !ValidSwitch(u.Switch):
 		return fmt.Errorf("switch: %.80q: must be 1 to 128 bytes of visible ASCII without . * > /", u.Switch)
-	case (u.NKey == "") == (u.Password == ""):
-		return errors.New("nkey: exactly one of nkey and password is needed")
+	case u.Token != "" && (u.NKey != "" || u.Password != ""), u.Token == "" && (u.NKey == "") == (u.Password == ""):
+		return errors.New("nkey: exactly one of nkey, password and token is needed")
+	case u.Token != "" && !tokenHash.MatchString(u.Token):
+		return errors.New("token: must be the SHA-256 of the token, 64 of 0-9 and a-f, never the token itself")
+	case u.Token != "" && u.Role == RoleSwitch:
+		return errors.New("token: a switch proves itself by an nkey or a password, also over HTTP")
+	case u.Role == RoleMetrics && u.Token == "":
+		return fmt.Errorf("token: is what the role %s needs", RoleMetrics)
+	case u.Token == "" && len(u.Tenants) > 0:
+		return errors.New("tenants: go with a token only: on NATS who may ask sees all tenants")
+	case u.Token == "" && !u.Expires.IsZero():
+		return errors.New("expires: goes with a token only")
+	case u.Role == RoleMetrics && len(u.Tenants) > 0:
+		return errors.New("tenants: the metrics are of all of them")
+	case slices.ContainsFunc(u.Tenants, func(t string) bool { return !ValidTenant(t) }):
+		return errors.New("tenants: each must be 1 to 63 of a-z, 0-9 and -, not beginning with -")
 	case u.NKey != "" && !nkeys.IsValidPublicUserKey(u.NKey):
 		return errors.New("nkey: must be the public key of a user, U and 55 more characters; the seed (SU…) stays with the user")
 	}
@@ -277,8 +307,14 @@ type API struct {
 // AnchorSubjects are where the engine publishes the anchors of its book.
 const AnchorSubjects = "tollbook-anchor.>"
 
-// thresholdSubjects are where the engine announces thresholds.
-const thresholdSubjects = SubjectPrefix + "*.pool.threshold"
+// announcementSubjects are where the engine publishes its own events, of all tenants.
+func announcementSubjects() (subjects []string) {
+	for t := range announced {
+		subjects = append(subjects, AnnouncementSubject("*", t))
+	}
+	slices.Sort(subjects)
+	return subjects
+}
 
 // permissions are the subjects of a user, and no others: no role has $JS, $SYS,
 // $SRV, or anything that another user is answered on.
@@ -291,8 +327,8 @@ func (u User) permissions(api API) *server.Permissions {
 		publish = []string{SubjectPrefix + records, api.Prefix + "publish." + records}
 	case RoleOperator:
 		publish = append([]string{SubjectPrefix + ">", api.Prefix + "publish.>", api.Prefix + "as." + u.Name + ".>"}, api.Reads...)
-		never = []string{thresholdSubjects} // the engine's own words
-		listen = append(listen, AnchorSubjects, thresholdSubjects)
+		never = announcementSubjects() // the engine's own words
+		listen = append(append(listen, AnchorSubjects), never...)
 	case RoleReader:
 		publish = api.Reads
 		listen = append(listen, AnchorSubjects)
@@ -324,6 +360,9 @@ func only(allow, deny []string) *server.SubjectPermission {
 func (a Access) apply(options *server.Options, api API, engineKey string) {
 	options.Nkeys = []*server.NkeyUser{{Nkey: engineKey}}
 	for _, u := range a.Users {
+		if u.Token != "" {
+			continue // comes over HTTP
+		}
 		if u.NKey != "" {
 			options.Nkeys = append(options.Nkeys, &server.NkeyUser{Nkey: u.NKey, Permissions: u.permissions(api)})
 			continue

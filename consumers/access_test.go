@@ -25,6 +25,9 @@ const (
 	someoneElse = `{"name":"anna","role":"operator","nkey":"` + anotherKey + `"}`
 )
 
+// someTokenHash is of some token.
+const someTokenHash = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
 // TestBadAccessFiles: each is refused in one line that says where; the lines are
 // in testdata/access.txt.
 func TestBadAccessFiles(t *testing.T) {
@@ -55,6 +58,14 @@ func TestBadAccessFiles(t *testing.T) {
 		{"ends in the middle", "{\n\"users\":[\n" + someSwitch},
 		{"more after the end", users() + "{}"},
 		{"null", "null"},
+		{"a token as it is", users(`{"name":"bi","role":"reader","token":"tb_secret"}`)},
+		{"a token and a password", users(`{"name":"bi","role":"reader","token":"` + someTokenHash + `","password":"x"}`)},
+		{"a token of a switch", users(`{"name":"bi","role":"switch","tenant":"contoso","switch":"mil-1","token":"` + someTokenHash + `"}`)},
+		{"two with one token", users(`{"name":"bi","role":"reader","token":"`+someTokenHash+`"}`, `{"name":"bo","role":"reader","token":"`+someTokenHash+`"}`)},
+		{"a tenant that can be none", users(`{"name":"bi","role":"reader","tenants":["A"],"token":"` + someTokenHash + `"}`)},
+		{"tenants on NATS", users(`{"name":"bi","role":"reader","tenants":["contoso"],"nkey":"UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4"}`)},
+		{"metrics without a token", users(`{"name":"bi","role":"metrics","nkey":"UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4"}`)},
+		{"expires on no day", users(`{"name":"bi","role":"reader","expires":"soon","token":"` + someTokenHash + `"}`)},
 		{"a list", "[" + someSwitch + "]"},
 		{"no users", "{}"},
 		{"users are null", `{"users":null}`},

@@ -32,6 +32,10 @@ type Message struct {
 
 // Intake turns messages into records of the book. It is safe for concurrent use.
 type Intake struct {
+	// Observe, if not nil, is called when records are taken to the book, and what it
+	// returns once their senders may be told. It is set before anything is booked.
+	Observe func() (booked func([]eventstore.Record, []eventstore.Result, error))
+
 	book     *eventstore.Book
 	switches *Switches
 	clock    func() domain.Instant
@@ -39,7 +43,7 @@ type Intake struct {
 
 // NewIntake returns an Intake for the book; switches must follow that book.
 func NewIntake(book *eventstore.Book, switches *Switches, clock func() domain.Instant) *Intake {
-	return &Intake{book, switches, clock}
+	return &Intake{book: book, switches: switches, clock: clock}
 }
 
 // Receive books every record of a message and returns what became of each, in
@@ -51,7 +55,13 @@ func (in *Intake) Receive(ctx context.Context, m Message) ([]eventstore.Result, 
 
 // Book books records, with a result for each.
 func (in *Intake) Book(ctx context.Context, records []eventstore.Record) ([]eventstore.Result, error) {
-	return in.book.Submit(ctx, records)
+	if in.Observe == nil {
+		return in.book.Submit(ctx, records)
+	}
+	booked := in.Observe()
+	results, err := in.book.Submit(ctx, records)
+	booked(records, results, err)
+	return results, err
 }
 
 // Records decodes a message. What can't be read is a record too: one that
@@ -224,17 +234,27 @@ func ValidTenant(s string) bool {
 	return s != "" && len(s) <= 63 && s[0] != '-' && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 }
 
+// announced are the events that the engine itself publishes, and where: below
+// tollbook.<tenant>.
+var announced = map[domain.Type]string{domain.TypeThresholdReached: "pool.threshold", domain.TypePoolForecast: "pool.forecast"}
+
+// AnnouncementSubject is where the engine publishes its events of a type.
+func AnnouncementSubject(tenant string, t domain.Type) string {
+	return SubjectPrefix + tenant + "." + announced[t]
+}
+
 // Announcement reports whether a message is one the engine itself published
-// (tollbook.<tenant>.pool.threshold): it comes back through the stream and is not
-// intake. Anything else on that subject is.
+// (tollbook.<tenant>.pool.threshold, .pool.forecast): it comes back through the
+// stream and is not intake. Anything else on those subjects is.
 func Announcement(subject string, payload []byte) bool {
-	if !strings.HasSuffix(subject, ".pool.threshold") || strings.Count(subject, ".") != 3 {
+	tenant, what, _ := strings.Cut(strings.TrimPrefix(subject, SubjectPrefix), ".")
+	if what != "pool.threshold" && what != "pool.forecast" || !ValidTenant(tenant) {
 		return false
 	}
 	var e struct {
 		Type domain.Type `json:"type"`
 	}
-	return json.Unmarshal(payload, &e) == nil && e.Type == domain.TypeThresholdReached
+	return json.Unmarshal(payload, &e) == nil && announced[e.Type] == what
 }
 
 // CDRSubject is where the records of a switch's own format are published.

@@ -82,7 +82,9 @@ func (m *month) splits() []splitCall {
 	}
 	for _, p := range m.pools {
 		for _, l := range p.lanes {
-			l.overages(m, func(index uint32, over int64) { calls[index].over = int32(over) })
+			for i := range l.slots {
+				l.overIn(m, &l.slots[i], func(index uint32, over int64) { calls[index].over = int32(over) })
+			}
 		}
 	}
 	return calls

@@ -45,6 +45,7 @@ const (
 	TypeMonthClosed      Type = "tollbook.month.closed.v1"
 	TypeExceptionWaived  Type = "tollbook.exception.waived.v1"
 	TypeThresholdReached Type = "tollbook.pool.threshold.v1" // published on NATS only, never booked
+	TypePoolForecast     Type = "tollbook.pool.forecast.v1"  // as well
 )
 
 // CatalogTenant is the reserved tenant whose plans and decks hold for every
@@ -245,6 +246,16 @@ type Plan struct {
 	Increment     Increment
 	Grant         Grant
 	Deck          string // may be empty: the tenant's decks decide
+
+	// What a licence costs for a month, by its country or AnyCountry; nil: nobody
+	// said. No invoice has it: it is for comparing plans.
+	LicencePrice map[string]LicencePrice
+}
+
+// A LicencePrice is what one licence costs for a month.
+type LicencePrice struct {
+	Price    Micros
+	Currency Currency
 }
 
 // A Deck is a rate deck's version, or a part of one.
@@ -390,7 +401,7 @@ func (*ExceptionWaived) Type() Type { return TypeExceptionWaived }
 // are facts about records, not records that somebody sent.
 func (t Type) Own() bool {
 	switch t {
-	case TypeSuspended, TypeRecycled, TypeWrittenOff, TypeGapWaived, TypeMonthClosed, TypeExceptionWaived, TypeThresholdReached:
+	case TypeSuspended, TypeRecycled, TypeWrittenOff, TypeGapWaived, TypeMonthClosed, TypeExceptionWaived, TypeThresholdReached, TypePoolForecast:
 		return true
 	}
 	return false

@@ -101,50 +101,95 @@ func ExactCharge(price, fee Micros, calls, seconds int64) *big.Rat {
 // Explain is the passport of the call that an event reported; said is the event's
 // time and data its call, by which it is found. false: the ledger has no such call.
 func (l *Ledger) Explain(tenant string, ref Ref, said Instant, data *Call) (Passport, bool) {
+	p, m, index, ok := l.stands(tenant, ref, said, data)
+	if ok && m != nil {
+		m.explain(&p, index)
+	}
+	return p, ok
+}
+
+// CallOf is the call that an event reported as its month has it, found as by
+// Explain; false: it was voided, or the ledger has no such call.
+func (l *Ledger) CallOf(tenant string, ref Ref, said Instant, data *Call) (MonthCall, bool) {
+	_, m, index, ok := l.stands(tenant, ref, said, data)
+	if !ok || m == nil {
+		return MonthCall{}, false
+	}
+	return m.monthCall(index), true
+}
+
+// stands finds what stands of the call that an event reported: where it is in a
+// month; or, of a call that was voided, in none.
+func (l *Ledger) stands(tenant string, ref Ref, said Instant, data *Call) (p Passport, m *month, index uint32, ok bool) {
 	a := l.accounts[tenant]
 	if a == nil {
-		return Passport{}, false
+		return p, nil, 0, false
 	}
 	a.resolve()
-	p := Passport{Ref: ref, Call: data}
+	p = Passport{Ref: ref, Call: data}
 	if am := a.amended[ref]; am != nil && am.found {
 		p.Amended = &Ref{am.latest.source, am.latest.id}
 		if p.Call = am.call; p.Call == nil {
 			p.Class, p.Rule = ClassVoided, "the latest correction or void stands"
 			p.At = data.At(said)
 			p.Month = a.monthOf(p.At)
-			return p, true
+			return p, nil, 0, true
 		}
 		said = am.said
 	}
 	p.At = p.Call.At(said)
 	p.Month = a.monthOf(p.At)
-	m := a.months[p.Month]
-	if m == nil {
-		return p, false
+	if m = a.months[p.Month]; m == nil {
+		return p, nil, 0, false
 	}
 	m.refresh()
-	index, ok := m.find(p.Call.User, ref)
-	if !ok {
-		return p, false
-	}
-	m.explain(&p, index)
-	return p, true
+	index, ok = m.find(p.Call, ref, p.At)
+	return p, m, index, ok
 }
 
-// find is the standing call of a user with an identity.
-func (m *month) find(user string, ref Ref) (uint32, bool) {
-	u, known := m.account.users.index[user]
+// find is the standing call with an identity, made at an instant. It looks where
+// what draws on a pool is; where all that doesn't, at the calls of the user.
+func (m *month) find(data *Call, ref Ref, at Instant) (uint32, bool) {
+	a := m.account
+	user, known := a.users.index[data.User]
 	if !known {
 		return 0, false
 	}
+	is := func(index uint32) bool {
+		c := m.calls.at(index)
+		return c.at == at && m.calls.user(index) == user && c.class() != gone && m.refOf(index) == ref
+	}
+	if kind, known := a.kinds.index[data.Kind]; known && kind < manyKinds {
+		if lic := m.licence(user, uint16(kind), at); lic != nil {
+			n := m.slot(lic.pool, at)
+			for _, l := range lic.pool.lanes {
+				if index, found := findIn(l.slots, n, is); found {
+					return index, true
+				}
+			}
+			if index, found := findIn(lic.pool.beyond, n, is); found {
+				return index, true
+			}
+		}
+	}
 	index := uint32(0)
 	for _, chunk := range m.calls.users.chunks {
-		for _, user := range chunk {
-			if user == u && m.calls.at(index).class() != gone && m.refOf(index) == ref {
+		for _, u := range chunk {
+			if u == user && is(index) {
 				return index, true
 			}
 			index++
+		}
+	}
+	return 0, false
+}
+
+// findIn is the call of a slot that is the one wanted.
+func findIn(slots []slot, n int32, is func(uint32) bool) (uint32, bool) {
+	if i, found := findSlot(slots, n); found {
+		calls := slots[i].calls
+		if i := slices.IndexFunc(calls, is); i >= 0 {
+			return calls[i], true
 		}
 	}
 	return 0, false
@@ -308,48 +353,19 @@ func (l *Ledger) LineCalls(tenant string, id Month, country, plan string, line L
 		return nil, false
 	}
 	m.refresh()
-	trim := func(n int) {
-		slices.SortFunc(shares, func(x, y Share) int { return x.before(&y) })
-		if len(shares) > n {
-			shares, more = shares[:n], true
-		}
-	}
-	take := func(index uint32, over int64, outside bool) {
-		c := m.calls.at(index)
-		if *m.lines[c.line] != line || after != nil && c.at < after.At {
-			return
-		}
-		s := Share{
-			At: c.at, Ref: m.refOf(index), User: a.users.names[m.calls.user(index)], Called: c.called(), Billed: c.billed(), Over: over, Outside: outside,
-		}
-		if after != nil && s.before(after) <= 0 {
-			return
-		}
-		// Twice what is wanted is kept, so that a long line takes no more memory than a page.
-		if shares = append(shares, s); len(shares) >= 2*limit+64 {
-			trim(limit)
-		}
-	}
-	anyOutside := false
+	var pools []*pool
 	for key, p := range m.pools {
-		if key.country != country || key.plan != plan {
-			continue
-		}
-		anyOutside = anyOutside || len(p.outside) > 0
-		for _, lane := range p.lanes {
-			lane.overages(m, func(index uint32, over int64) { take(index, over, false) })
+		if key.country == country && key.plan == plan {
+			pools = append(pools, p)
 		}
 	}
-	for i := range m.calls.n {
-		if c := m.calls.at(i); anyOutside && c.class() == outside {
-			if key := m.poolOf(i).key; key.country == country && key.plan == plan {
-				take(i, c.billed(), true)
-			}
-		}
-	}
-	trim(limit)
-	for i := range shares {
-		shares[i].Exact = ExactCharge(line.Price, line.Fee, 1, shares[i].Over)
+	calls, more := m.charged(pools, charged{line: &line, outside: true, after: after, limit: limit})
+	for _, o := range calls {
+		c := m.calls.at(o.index)
+		shares = append(shares, Share{
+			At: c.at, Ref: m.refOf(o.index), User: a.users.names[m.calls.user(o.index)], Called: c.called(), Billed: c.billed(),
+			Over: o.seconds, Outside: c.class() == outside, Exact: ExactCharge(line.Price, line.Fee, 1, o.seconds),
+		})
 	}
 	return shares, more
 }

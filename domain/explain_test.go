@@ -163,6 +163,7 @@ func explainsGrants(t *rapid.T, l *domain.Ledger, r domain.Rating) int {
 		if !ok || g.Licences != pool.Licences || len(g.Buckets) != len(pool.Buckets) {
 			t.Fatalf("%s %v %+v: %+v", r.Tenant, r.Month, pool, g)
 		}
+		g.Share()
 		for b, bucket := range pool.Buckets {
 			sum := new(big.Rat)
 			for _, s := range g.Intervals {

@@ -35,7 +35,8 @@ type GrantShare struct {
 }
 
 // ExplainGrant is the passport of a pool's grant; user is "" for all but pools of
-// one user. false: the month has no such pool.
+// one user; its intervals are shared out by [GrantPassport.Share]. false: the month
+// has no such pool.
 func (l *Ledger) ExplainGrant(tenant string, id Month, country, plan, user string) (GrantPassport, bool) {
 	a := l.accounts[tenant]
 	if a == nil {
@@ -62,13 +63,22 @@ func (l *Ledger) ExplainGrant(tenant string, id Month, country, plan, user strin
 			g.Intervals = append(g.Intervals, s)
 		}
 	}
-	slices.SortFunc(g.Intervals, func(x, y GrantShare) int { return cmp.Or(cmp.Compare(x.User, y.User), cmp.Compare(x.From, y.From)) })
-	_, seconds := p.grant(m.start, m.end)
-	for b := range p.plan.Buckets {
-		g.Buckets = append(g.Buckets, BucketGrant{Name: p.plan.Buckets[b].Name, Seconds: seconds[b]})
-		g.share(b)
+	g.Buckets = make([]BucketGrant, len(p.plan.Buckets))
+	for _, l := range p.lanes {
+		for i, b := range l.buckets {
+			g.Buckets[b] = BucketGrant{Name: p.plan.Buckets[b].Name, Seconds: l.granted[i]}
+		}
 	}
 	return g, true
+}
+
+// Share sorts the intervals and works out what each adds. It needs no ledger: of
+// many licences it is the longer part.
+func (g *GrantPassport) Share() {
+	slices.SortFunc(g.Intervals, func(x, y GrantShare) int { return cmp.Or(cmp.Compare(x.User, y.User), cmp.Compare(x.From, y.From)) })
+	for b := range g.Buckets {
+		g.share(b)
+	}
 }
 
 // assignmentAt is the event that made the interval of a plan that holds an instant.

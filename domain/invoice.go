@@ -23,7 +23,7 @@ func (b bills) of(p *pool) *bill {
 		one = &bill{country: key.country, plan: key.plan, terms: p.plan, cells: map[uint32]cell{}}
 		b[key] = one
 	}
-	if first := p.firstCountry(); one.firstLicence == "" || first < one.firstLicence {
+	if first := p.first; one.firstLicence == "" || first < one.firstLicence {
 		one.firstLicence = first
 	}
 	return one

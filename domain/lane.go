@@ -33,6 +33,8 @@ type lane struct {
 	over    map[uint32]cell
 	overBy  []int64 // overage of the slots after end, by bucket
 	ending  draw
+
+	usage *usage // of the pool; nil: nobody has asked
 }
 
 const (
@@ -51,7 +53,14 @@ type draw struct {
 	used      []int64 // by bucket, the slots before included
 	over      map[uint32]cell
 	overBy    []int64
-	firstOver Instant // of the whole lane; 0: no overage
+	calls     []overage // with overage, by R7's order
+	firstOver Instant   // of the whole lane; 0: no overage
+}
+
+// An overage is that of a call of the month.
+type overage struct {
+	index   uint32
+	seconds int64
 }
 
 func newLane(buckets []int) *lane {
@@ -59,15 +68,35 @@ func newLane(buckets []int) *lane {
 }
 
 func (l *lane) slotAt(n int32) *slot {
+	s := slotAt(&l.slots, n)
+	if s.seconds == nil {
+		s.seconds = make([]int64, len(l.buckets))
+	}
+	return s
+}
+
+// slotAt is the slot of a number, made if it is not there.
+func slotAt(slots *[]slot, n int32) *slot {
 	// Calls arrive roughly in order: look at the last slot first.
-	if last := len(l.slots) - 1; last >= 0 && l.slots[last].n == n {
-		return &l.slots[last]
+	if last := len(*slots) - 1; last >= 0 && (*slots)[last].n == n {
+		return &(*slots)[last]
 	}
-	i, found := slices.BinarySearchFunc(l.slots, n, func(s slot, n int32) int { return cmp.Compare(s.n, n) })
+	i, found := findSlot(*slots, n)
 	if !found {
-		l.slots = slices.Insert(l.slots, i, slot{n: n, seconds: make([]int64, len(l.buckets))})
+		*slots = slices.Insert(*slots, i, slot{n: n})
 	}
-	return &l.slots[i]
+	return &(*slots)[i]
+}
+
+func findSlot(slots []slot, n int32) (i int, found bool) {
+	return slices.BinarySearchFunc(slots, n, func(s slot, n int32) int { return cmp.Compare(s.n, n) })
+}
+
+// drop takes a call out.
+func (s *slot) drop(index uint32) {
+	i := slices.Index(s.calls, index)
+	s.calls[i] = s.calls[len(s.calls)-1]
+	s.calls = s.calls[:len(s.calls)-1]
 }
 
 func (l *lane) add(m *month, p *pool, index uint32) {
@@ -75,10 +104,24 @@ func (l *lane) add(m *month, p *pool, index uint32) {
 	s := l.slotAt(m.slot(p, c.at))
 	s.calls = append(s.calls, index)
 	s.seconds[c.bucket()] += c.billed()
+	l.counted(m, s, index, 1)
+}
+
+// counted counts a call that was added to a slot, or with sign -1 taken out. What
+// comes after the end, and after the first overage, changes neither.
+func (l *lane) counted(m *month, s *slot, index uint32, sign int64) {
+	c := m.calls.at(index)
+	over := int64(0)
 	if s.n > l.end {
-		l.overage(c, 1)
+		over = c.billed()
+		l.overage(c, sign)
 	}
-	l.settled = false
+	if s.n <= l.end || c.at <= l.ending.firstOver || l.ending.firstOver == 0 {
+		l.settled = false
+	}
+	if l.usage != nil {
+		l.usage.count(m, s.n, index, sign, sign*c.billed(), sign*over)
+	}
 }
 
 // merge adds the calls of a slot that was summed apart, to a lane whose end is
@@ -104,14 +147,9 @@ func (l *lane) merge(m *month, part *slot) {
 func (l *lane) remove(m *month, p *pool, index uint32) {
 	c := m.calls.at(index)
 	s := l.slotAt(m.slot(p, c.at))
-	i := slices.Index(s.calls, index)
-	s.calls[i] = s.calls[len(s.calls)-1]
-	s.calls = s.calls[:len(s.calls)-1]
+	s.drop(index)
 	s.seconds[c.bucket()] -= c.billed()
-	if s.n > l.end {
-		l.overage(c, -1)
-	}
-	l.settled = false
+	l.counted(m, s, index, -1)
 }
 
 // overage counts a call wholly beyond the lane's end, or with sign -1 no longer.
@@ -167,7 +205,11 @@ search:
 			continue
 		}
 		for _, index := range s.calls {
-			l.overage(m.calls.at(index), sign)
+			c := m.calls.at(index)
+			l.overage(c, sign)
+			if l.usage != nil {
+				l.usage.count(m, s.n, index, 0, 0, sign*c.billed())
+			}
 		}
 	}
 	l.end = end
@@ -185,6 +227,7 @@ func (l *lane) drawSlot(m *month, at int, used []int64) draw {
 				sum.add(1, over)
 				d.over[c.line] = sum
 				d.overBy[c.bucket()] += over
+				d.calls = append(d.calls, overage{index, over})
 				if d.firstOver == 0 {
 					d.firstOver = c.at
 				}
@@ -238,23 +281,33 @@ func (l *lane) usedBefore(n int32) []int64 {
 	return used
 }
 
-// overages tells each of every call of the lane that has overage, and how much.
-func (l *lane) overages(m *month, each func(index uint32, over int64)) {
-	for i := range l.slots {
-		s := &l.slots[i]
-		switch {
-		case s.n < l.end:
-		case s.n > l.end:
-			for _, index := range s.calls {
-				each(index, m.calls.at(index).billed())
-			}
-		default:
-			l.take(m, s, l.usedBefore(s.n), func(index uint32, over int64) bool {
-				if over > 0 {
-					each(index, over)
-				}
-				return true
-			})
+// overIn tells each of every call of a slot that has overage, and how much. The
+// lane is settled.
+func (l *lane) overIn(m *month, s *slot, each func(index uint32, over int64)) {
+	switch {
+	case s.n > l.end:
+		for _, index := range s.calls {
+			each(index, m.calls.at(index).billed())
+		}
+	case s.n == l.end:
+		for _, o := range l.ending.calls {
+			each(o.index, o.seconds)
 		}
 	}
+}
+
+// overageOf is that of a call. The lane is settled.
+func (l *lane) overageOf(m *month, p *pool, index uint32) int64 {
+	c := m.calls.at(index)
+	switch n := m.slot(p, c.at); {
+	case n > l.end:
+		return c.billed()
+	case n < l.end:
+		return 0
+	}
+	i, found := slices.BinarySearchFunc(l.ending.calls, index, func(o overage, index uint32) int { return m.order(o.index, index) })
+	if !found {
+		return 0
+	}
+	return l.ending.calls[i].seconds
 }

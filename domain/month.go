@@ -21,6 +21,7 @@ type month struct {
 	stale     map[uint32]struct{} // users whose licences have changed since
 	pools     map[poolKey]*pool
 	poolCount uint32                   // of all there have been
+	used      []*pool                  // those with a usage, the last that was asked for at the end
 	licences  []*userLicences          // by user; nil: none
 	first     [families][]monthLicence // by user: the first that grants something, to look at in one place
 	lines     []*Line                  // of all versions in use
@@ -146,7 +147,7 @@ func (m *month) placeAgain() {
 func (m *month) rebuild() {
 	m.changes++
 	m.stale = map[uint32]struct{}{}
-	m.pools, m.poolCount = map[poolKey]*pool{}, 0
+	m.pools, m.poolCount, m.used = map[poolKey]*pool{}, 0, nil
 	m.licences, m.first = nil, [families][]monthLicence{}
 	m.lines, m.lineBase, m.tariffs = nil, map[*deckVersion]uint32{}, map[tariffKey]*tariff{}
 	m.ungranted, m.tally = 0, tally{}
@@ -366,12 +367,7 @@ func (t *tally) count(m *month, index uint32, p *pool, sign int64) {
 	case unrated:
 		t.unrated.add(sign, c.billed())
 	case outside:
-		sum := p.outside[c.line]
-		if sum.add(sign, c.billed()); sum.calls == 0 {
-			delete(p.outside, c.line)
-		} else {
-			p.outside[c.line] = sum
-		}
+		p.countOutside(m, index, sign)
 	case pooled:
 		l := p.lanes[c.lane()]
 		if sign > 0 {

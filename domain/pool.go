@@ -15,12 +15,15 @@ type pool struct {
 	index   uint32 // among the pools of the month
 	plan    *Plan
 	holders map[uint32][]held // by user
-	granted bool              // licences and the lanes' grants are as holders make them
+	granted bool              // what licences make is as holders have it:
 	count   int64             // licences that make the grant
+	first   string            // alphabetically first licence country (R9)
 	lanes   []*lane
 	laneOf  []uint8 // by bucket of the plan
 	posOf   []uint8 // the bucket's position in its lane
 	outside map[uint32]cell
+	beyond  []slot // the calls outside, by slot
+	usage   *usage // nil: nobody has asked
 }
 
 // held is a licence within a month.
@@ -58,6 +61,26 @@ func (p *pool) merge(m *month, part *pool) {
 		sum := p.outside[line]
 		p.outside[line] = cell{sum.calls + c.calls, sum.seconds + c.seconds}
 	}
+	for i := range part.beyond {
+		s := slotAt(&p.beyond, part.beyond[i].n)
+		s.calls = append(s.calls, part.beyond[i].calls...)
+	}
+}
+
+// countOutside counts a call outside every bucket, or with sign -1 no longer.
+func (p *pool) countOutside(m *month, index uint32, sign int64) {
+	c := m.calls.at(index)
+	sum := p.outside[c.line]
+	if sum.add(sign, c.billed()); sum.calls == 0 {
+		delete(p.outside, c.line)
+	} else {
+		p.outside[c.line] = sum
+	}
+	if s := slotAt(&p.beyond, m.slot(p, c.at)); sign > 0 {
+		s.calls = append(s.calls, index)
+	} else {
+		s.drop(index)
+	}
 }
 
 // settled reports whether nothing has changed since settle.
@@ -68,7 +91,7 @@ func (p *pool) settled() bool {
 func (p *pool) settle(m *month) {
 	if !p.granted {
 		count, seconds := p.grant(m.start, m.end)
-		p.count = count
+		p.count, p.first = count, p.firstCountry()
 		for _, l := range p.lanes {
 			granted := make([]int64, len(l.buckets))
 			for i, b := range l.buckets {
@@ -176,7 +199,7 @@ func (p *pool) grantProrated(length int64) (count int64, seconds []int64) {
 	return int64(len(p.holders)), seconds
 }
 
-// firstCountry is the alphabetically first licence country of the pool (R9).
+// firstCountry is that of the licences.
 func (p *pool) firstCountry() string {
 	first := ""
 	for _, list := range p.holders {

@@ -108,3 +108,10 @@ func (m *Months) MonthBounds(tenant string, month domain.Month) (from, to domain
 	defer m.mu.Unlock()
 	return m.ledger.Bounds(tenant, month)
 }
+
+// NextToClose is the tenant's month to close next; false while it has no calls.
+func (m *Months) NextToClose(tenant string) (domain.Month, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.ledger.NextToClose(tenant)
+}

@@ -32,6 +32,8 @@ type View struct {
 	Ledger *domain.Ledger
 	Head   eventstore.Head
 	closed *domain.MonthClosed // the month that the view has as it was issued; nil: none
+
+	readings map[monthKey]*CallsReading
 }
 
 // Document is the one whose month the view has as it was issued, and the position
@@ -379,6 +381,9 @@ type GrantInterval struct {
 // pool is the one pool of a plan that has the country and the user, if they are
 // named.
 func (v *View) pool(tenant string, month domain.Month, country, plan, user string) (string, string, error) {
+	if v.Ledger.HasPool(tenant, month, domain.PoolKey{Country: country, Plan: plan, User: user}) {
+		return country, user, nil
+	}
 	var one domain.PoolRating
 	picked := 0
 	for p := range v.Ledger.Pools(tenant, month) {
@@ -388,8 +393,8 @@ func (v *View) pool(tenant string, month domain.Month, country, plan, user strin
 		}
 	}
 	switch picked {
-	case 0: // but a month without calls may have it
-		return country, user, nil
+	case 0:
+		return "", "", noPool(tenant, month)
 	case 1:
 		return one.Country, one.User, nil
 	}
@@ -400,19 +405,33 @@ func noPool(tenant string, month domain.Month) error {
 	return fmt.Errorf("%s has no such pool; see 'tollbook pools --tenant %s --month %s'", month, tenant, month)
 }
 
-// Grant explains the grant of a pool, with the intervals from a number on. country
-// and user may be left out where the plan has one pool.
-func (v *View) Grant(tenant string, month domain.Month, country, plan, user string, from, limit int) (GrantDocument, error) {
-	country, user, err := v.pool(tenant, month, country, plan, user)
-	if err != nil {
-		return GrantDocument{}, err
+// A GrantReading is the grant of a pool, to be explained when the view is somebody
+// else's again.
+type GrantReading struct {
+	asOf  AsOf
+	grant domain.GrantPassport
+}
+
+// Grant reads the grant of a pool. country and user may be left out where the plan
+// has one pool.
+func (v *View) Grant(tenant string, month domain.Month, country, plan, user string) (r GrantReading, err error) {
+	if country, user, err = v.pool(tenant, month, country, plan, user); err != nil {
+		return r, err
 	}
-	g, ok := v.Ledger.ExplainGrant(tenant, month, country, plan, user)
-	if !ok {
-		return GrantDocument{}, noPool(tenant, month)
+	var ok bool
+	if r.grant, ok = v.Ledger.ExplainGrant(tenant, month, country, plan, user); !ok {
+		return r, noPool(tenant, month)
 	}
+	r.asOf = v.asOf(tenant, month)
+	return r, nil
+}
+
+// Document explains the grant, with the intervals from a number on. It is called once.
+func (r *GrantReading) Document(from, limit int) GrantDocument {
+	g := &r.grant
+	g.Share()
 	d := GrantDocument{
-		AsOf: v.asOf(tenant, month), Country: g.Country, Plan: g.Plan, User: g.User, Grant: g.Rule.String(),
+		AsOf: r.asOf, Country: g.Country, Plan: g.Plan, User: g.User, Grant: g.Rule.String(),
 		From: g.From.String(), To: g.To.String(), Licences: g.Licences, Intervals: []GrantInterval{},
 	}
 	for _, b := range g.Buckets {
@@ -435,7 +454,7 @@ func (v *View) Grant(tenant string, month domain.Month, country, plan, user stri
 	if to < len(g.Intervals) {
 		d.Next = to
 	}
-	return d, nil
+	return d
 }
 
 // View calls ask with the live months, by [View.Issued]: where the month no longer

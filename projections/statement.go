@@ -119,16 +119,8 @@ func statement(r domain.Rating, head eventstore.Head) Statement {
 		},
 		Pools: []Pool{},
 	}
-	for _, p := range r.Pools {
-		pool := Pool{Country: p.Country, Plan: p.Plan, Scope: p.Scope.String(), User: p.User, Licences: p.Licences, Buckets: []Bucket{}}
-		for _, b := range p.Buckets {
-			pool.Buckets = append(pool.Buckets, Bucket(b))
-		}
-		if p.ExhaustedAt != 0 {
-			at := p.ExhaustedAt.String()
-			pool.ExhaustedAt = &at
-		}
-		s.Pools = append(s.Pools, pool)
+	for i := range r.Pools {
+		s.Pools = append(s.Pools, pool(&r.Pools[i]))
 	}
 	for _, i := range r.Invoices {
 		invoice := Invoice{
@@ -147,6 +139,18 @@ func statement(r domain.Rating, head eventstore.Head) Statement {
 		s.Exceptions = append(s.Exceptions, Exception(e))
 	}
 	return s
+}
+
+func pool(p *domain.PoolRating) Pool {
+	d := Pool{Country: p.Country, Plan: p.Plan, Scope: p.Scope.String(), User: p.User, Licences: p.Licences, Buckets: []Bucket{}}
+	for _, b := range p.Buckets {
+		d.Buckets = append(d.Buckets, Bucket(b))
+	}
+	if p.ExhaustedAt != 0 {
+		at := p.ExhaustedAt.String()
+		d.ExhaustedAt = &at
+	}
+	return d
 }
 
 // PoolsOnly is the statement's pools.

@@ -59,6 +59,22 @@ func (m *Months) Crossings() []Crossing {
 	return all
 }
 
+// Announced tells of thresholds that were announced before the fold was made: of
+// their buckets only higher ones are crossings.
+func (m *Months) Announced(before []Crossing) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, c := range before {
+		month, err := domain.ParseMonth(c.Month)
+		if err != nil {
+			return err
+		}
+		at := levelKey{monthKey{c.Tenant, month}, c.Country, c.Plan, c.User, c.Bucket}
+		m.levels[at] = max(m.levels[at], c.Percent)
+	}
+	return nil
+}
+
 func reached(b domain.BucketRating) (level int) {
 	if b.Granted == 0 {
 		return 0

@@ -2,8 +2,11 @@ package main
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"encoding/base32"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +16,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
@@ -20,6 +24,7 @@ import (
 
 	"tollbook/api"
 	"tollbook/consumers"
+	"tollbook/domain"
 )
 
 // natsLogin is who a command is for the NATS server, and by which authority it
@@ -85,10 +90,10 @@ func redacted(url string) string { return urlSecret.ReplaceAllString(url, "//") 
 
 // serveAccess is who may connect to serve, and how.
 type serveAccess struct {
-	Auth     string `type:"path" placeholder:"FILE" help:"Who may do what on the embedded NATS server and post over HTTP, as 'tollbook access' makes it; without it, anyone on this machine may do all."`
+	Auth     string `type:"path" placeholder:"FILE" help:"Who may do what on the embedded NATS server, at the page and over HTTP, as 'tollbook access' makes it; without it, anyone on this machine may do all."`
 	TLSCert  string `name:"tls-cert" type:"path" placeholder:"FILE" help:"PEM certificate chain of the embedded NATS server and of --http, for TLS."`
 	TLSKey   string `name:"tls-key" type:"path" placeholder:"FILE" help:"Its PEM private key."`
-	HTTPOpen bool   `name:"http-open" help:"Let --http listen to other machines: the page shows every bill to whoever reaches it. Records are taken over HTTP there only from users of --auth."`
+	HTTPOpen bool   `name:"http-open" help:"Without --auth, let --http listen to other machines: the page shows every bill to whoever reaches it, and records are taken from nobody there."`
 }
 
 // read puts the files into an engine's configuration.
@@ -137,8 +142,8 @@ func (c EngineConfig) check() error {
 		}
 	}
 	host, _, err := net.SplitHostPort(c.HTTPListen)
-	if err == nil && !c.HTTPOpen && !consumers.Loopback(host) {
-		return fmt.Errorf("--http %s: the page has no login, so it listens to this machine only (127.0.0.1); put a proxy with a login in front, or give --http-open to show it to whoever reaches it", c.HTTPListen)
+	if err == nil && !c.HTTPOpen && c.Access == nil && !consumers.Loopback(host) {
+		return fmt.Errorf("--http %s: without --auth the page asks nobody who they are, so it listens to this machine only (127.0.0.1); give --auth, or --http-open to show it to whoever reaches it", c.HTTPListen)
 	}
 	return nil
 }
@@ -182,6 +187,7 @@ type accessCmd struct {
 	AddSwitch   addSwitchCmd   `cmd:"" help:"Let a switch publish its own records, and nothing else."`
 	AddOperator addOperatorCmd `cmd:"" help:"Let a person or program publish and ask anything, and act under its own name."`
 	AddReader   addReaderCmd   `cmd:"" help:"Let a person or program ask, and change nothing."`
+	AddMetrics  addMetricsCmd  `cmd:"" help:"Let a program read the metrics, by a token."`
 	List        listAccessCmd  `cmd:"" help:"Who may do what."`
 	Remove      removeCmd      `cmd:"" help:"Let a user in no more."`
 }
@@ -224,14 +230,7 @@ func (c credential) add(std Streams, path string, u consumers.User, random io.Re
 			}
 		}()
 	}
-	err = consumers.EditAccess(path, func(a *consumers.Access) error {
-		if slices.ContainsFunc(a.Users, func(other consumers.User) bool { return other.Name == u.Name }) {
-			return fmt.Errorf("%s has a user %s already: give another --name, or 'tollbook access remove' it first", path, u.Name)
-		}
-		a.Users = append(a.Users, u)
-		return nil
-	})
-	if err != nil {
+	if err = addUser(path, u); err != nil {
 		return err
 	}
 	fmt.Fprintf(std.Out, "%s is in %s, as %s. "+restartNote+"\n", u.Name, path, described(u), path)
@@ -260,6 +259,17 @@ func (c credential) add(std Streams, path string, u consumers.User, random io.Re
 		}
 	}
 	return nil
+}
+
+// addUser puts a new user into the file.
+func addUser(path string, u consumers.User) error {
+	return consumers.EditAccess(path, func(a *consumers.Access) error {
+		if slices.ContainsFunc(a.Users, func(other consumers.User) bool { return other.Name == u.Name }) {
+			return fmt.Errorf("%s has a user %s already: give another name, or 'tollbook access remove' it first", path, u.Name)
+		}
+		a.Users = append(a.Users, u)
+		return nil
+	})
 }
 
 // make gives the user a new secret, of which the file has only what checks it.
@@ -300,7 +310,14 @@ func described(u consumers.User) string {
 	if u.Role == consumers.RoleSwitch {
 		return fmt.Sprintf("switch %s of tenant %s", u.Switch, u.Tenant)
 	}
-	return u.Role
+	what := u.Role
+	if len(u.Tenants) > 0 {
+		what += " of " + strings.Join(u.Tenants, ", ")
+	}
+	if !u.Expires.IsZero() {
+		what += " until " + u.Expires.Format(time.RFC3339)
+	}
+	return what
 }
 
 type addSwitchCmd struct {
@@ -319,13 +336,71 @@ func (c *addSwitchCmd) Run(std Streams) error {
 	return c.add(std, c.Auth, consumers.User{Name: name, Role: consumers.RoleSwitch, Tenant: c.Tenant, Switch: c.Switch}, rand.Reader)
 }
 
+// withToken is how somebody proves themselves over HTTP instead of on NATS.
+type withToken struct {
+	Token   bool     `help:"A token for the page and the HTTP API, instead of a login on NATS."`
+	Tenants []string `placeholder:"TENANT,…" help:"With --token: only these tenants."`
+	Expires string   `placeholder:"2027-01-01" help:"With --token: no longer from this day (UTC) or time on."`
+}
+
+// Validate is called by kong, before anything is done.
+func (t withToken) Validate() error {
+	if !t.Token && (len(t.Tenants) > 0 || t.Expires != "") {
+		return errors.New("--tenants and --expires go with --token")
+	}
+	return nil
+}
+
+// tokenBytes of randomness nobody guesses, so that a fast hash keeps them.
+const tokenBytes = 32
+
+// addToken makes a token, puts its hash into the file, and prints it once.
+func addToken(std Streams, path string, u consumers.User, expires string, random io.Reader) error {
+	b := make([]byte, tokenBytes)
+	if _, err := io.ReadFull(random, b); err != nil {
+		return err
+	}
+	token := consumers.TokenPrefix + base64.RawURLEncoding.EncodeToString(b)
+	hash := sha256.Sum256([]byte(token))
+	u.Token = hex.EncodeToString(hash[:])
+	if expires != "" {
+		at, err := time.Parse(time.RFC3339, expires)
+		if err != nil {
+			at, err = time.Parse(time.DateOnly, expires)
+		}
+		if err != nil || at.Before(domain.MinInstant.Time()) || !at.Before(domain.MaxInstant.Time()) {
+			return fmt.Errorf("--expires %.40q: must be a day such as 2027-01-01, or a time such as 2027-01-01T12:00:00Z", expires)
+		}
+		u.Expires = at.UTC()
+	}
+	if err := addUser(path, u); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(std.Out, "%s is in %s, as %s. "+restartNote+"\ntoken  %s   (shown this once; the file has its hash)\n", u.Name, path, described(u), path, token)
+	return err
+}
+
+type addMetricsCmd struct {
+	Name string `arg:"" help:"The program's name."`
+	authFile
+	Expires string `placeholder:"2027-01-01" help:"No longer from this day (UTC) or time on."`
+}
+
+func (c *addMetricsCmd) Run(std Streams) error {
+	return addToken(std, c.Auth, consumers.User{Name: c.Name, Role: consumers.RoleMetrics}, c.Expires, rand.Reader)
+}
+
 type addOperatorCmd struct {
 	Name string `arg:"" help:"The user's name: what the book says who acted."`
 	authFile
 	credential
+	withToken
 }
 
 func (c *addOperatorCmd) Run(std Streams) error {
+	if c.Token {
+		return addToken(std, c.Auth, consumers.User{Name: c.Name, Role: consumers.RoleOperator, Tenants: c.Tenants}, c.Expires, rand.Reader)
+	}
 	return c.add(std, c.Auth, consumers.User{Name: c.Name, Role: consumers.RoleOperator}, rand.Reader)
 }
 
@@ -333,9 +408,13 @@ type addReaderCmd struct {
 	Name string `arg:"" help:"The user's name."`
 	authFile
 	credential
+	withToken
 }
 
 func (c *addReaderCmd) Run(std Streams) error {
+	if c.Token {
+		return addToken(std, c.Auth, consumers.User{Name: c.Name, Role: consumers.RoleReader, Tenants: c.Tenants}, c.Expires, rand.Reader)
+	}
 	return c.add(std, c.Auth, consumers.User{Name: c.Name, Role: consumers.RoleReader}, rand.Reader)
 }
 
@@ -350,14 +429,18 @@ func (c *listAccessCmd) Run(std Streams) error {
 		return err
 	}
 	for i := range access.Users {
-		access.Users[i].Password = "" // the hash is nobody's to see
+		u := &access.Users[i]
+		u.Password, u.Token = "", u.Token[:min(len(u.Token), 8)] // the hashes are nobody's to see
 	}
 	return c.print(std, access, func(w writer) {
 		t := newTable("user", "role", "proves itself by")
 		for _, u := range access.Users {
-			by := "nkey " + u.NKey
-			if u.NKey == "" {
-				by = "password"
+			by := "password"
+			switch {
+			case u.NKey != "":
+				by = "nkey " + u.NKey
+			case u.Token != "":
+				by = "token, over HTTP"
 			}
 			t.row(nil, u.Name, described(u), by)
 		}

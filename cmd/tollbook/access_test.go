@@ -686,9 +686,8 @@ func TestServeLetsNoStrangersIn(t *testing.T) {
 		refused(t, exitFailed, "--nats-listen "+listen+": without --auth only this machine may be let in (127.0.0.1:4222); make a file of users with 'tollbook access add-switch'", "serve", "--data", dir, "--nats-listen", listen)
 	}
 	for _, listen := range []string{"0.0.0.0:8080", ":8080", "[::]:8080", "192.0.2.1:8080"} {
-		refused(t, exitFailed, "--http "+listen+": the page has no login", "serve", "--data", dir, "--http", listen)
-		refused(t, exitFailed, "--http "+listen+": the page has no login", "serve", "--data", dir, "--http", listen, "--auth", auth)
-		refused(t, exitFailed, "--http "+listen+": the page has no login", "serve", "--data", dir, "--http", listen, "--nats", "nats://127.0.0.1:1")
+		refused(t, exitFailed, "--http "+listen+": without --auth the page asks nobody who they are", "serve", "--data", dir, "--http", listen)
+		refused(t, exitFailed, "--http "+listen+": without --auth the page asks nobody who they are", "serve", "--data", dir, "--http", listen, "--nats", "nats://127.0.0.1:1")
 	}
 	refused(t, exitFailed, "are of the embedded NATS server", "serve", "--data", dir, "--nats", "nats://127.0.0.1:1", "--auth", auth)
 	refused(t, exitFailed, "make it with 'tollbook access", "serve", "--data", dir, "--auth", filepath.Join(dir, "none.json"))
@@ -712,7 +711,7 @@ func TestServeLetsNoStrangersIn(t *testing.T) {
 			t.Errorf("%s: the ready line is %q, the log %q", listen, ready, log())
 		}
 	}
-	ready, log := serveWith(t, "--nats-listen", "0.0.0.0:0", "--auth", auth, "--http", "0.0.0.0:0", "--http-open")
+	ready, log := serveWith(t, "--nats-listen", "0.0.0.0:0", "--auth", auth, "--http", "0.0.0.0:0")
 	if strings.Contains(ready, "anyone") || strings.Count(log(), "\n") != 1 || !strings.Contains(log(), "level=WARN") || !strings.Contains(log(), "travel in clear") {
 		t.Errorf("the ready line is %q, the log %q", ready, log())
 	}

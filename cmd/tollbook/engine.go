@@ -20,6 +20,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"tollbook/api"
+	"tollbook/api/finance"
+	"tollbook/api/login"
+	"tollbook/api/metrics"
+	"tollbook/api/rest"
 	"tollbook/consumers"
 	"tollbook/domain"
 	"tollbook/eventstore"
@@ -60,13 +64,18 @@ type Engine struct {
 
 	config EngineConfig
 	intake *consumers.Intake
+	desk   *finance.Desk
 	server *natsd.Server
 	web    *http.Server
 	mirror *mirroring // nil without one
+	door   *metrics.Door
 	work   *errgroup.Group
 	cancel context.CancelFunc
 	stuck  atomic.Pointer[error] // why NATS stores nothing
 	stops  []func() error        // in the order of starting
+
+	metrics *metrics.Metrics
+	guard   *login.Guard // nil: nobody has to say who they are
 }
 
 // quieter turns Watermill's level info, which tells of every start and stop, into debug.
@@ -76,7 +85,7 @@ func clock() domain.Instant { return domain.InstantOf(time.Now()) }
 
 // StartEngine opens the book, which locks the directory, and starts the rest on it.
 func StartEngine(ctx context.Context, c EngineConfig) (*Engine, error) {
-	e := &Engine{config: c, Months: projections.NewMonths()}
+	e := &Engine{config: c, Months: projections.NewMonths(), metrics: metrics.New(version())}
 	if err := e.start(ctx); err != nil {
 		return nil, errors.Join(err, e.Stop())
 	}
@@ -91,6 +100,10 @@ func (e *Engine) start(ctx context.Context) error {
 	if err := os.MkdirAll(c.Dir, 0o750); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
+	if c.Access != nil {
+		e.guard = login.NewGuard(*c.Access, c.Clock)
+	}
+	e.openDoor()
 	switches := consumers.NewSwitches()
 	suspense := projections.NewSuspense(switches.Glimpse)
 	gaps := projections.NewGaps()
@@ -98,7 +111,7 @@ func (e *Engine) start(ctx context.Context) error {
 		Clock:    c.Clock,
 		Resume:   []eventstore.Resumer{switches, e.Months, suspense, gaps},
 		Log:      c.Log,
-		Progress: c.Loading,
+		Progress: e.loading,
 	}
 	if c.Mirror != "" {
 		e.mirror = newMirroring(c.Mirror, c.Dir, c.Log)
@@ -118,6 +131,7 @@ func (e *Engine) start(ctx context.Context) error {
 		return err
 	}
 	e.intake = consumers.NewIntake(book, switches, c.Clock)
+	e.intake.Observe = e.metrics.Booking
 	e.Months.Crossings() // what was crossed before this start was announced then
 
 	if err := e.connect(); err != nil {
@@ -147,7 +161,11 @@ func (e *Engine) start(ctx context.Context) error {
 	e.work.Go(func() error { return e.intake.TakeUp(ctx) })
 	e.work.Go(func() error { return e.announce(ctx) })
 	e.work.Go(func() error { return e.probe(ctx, consumers.NewProber(js)) })
+	if err := e.watchAnchors(); err != nil {
+		return err
+	}
 	e.work.Go(func() error { return e.publishAnchors(ctx) })
+	e.watch(ctx, js, suspense, gaps)
 	e.work.Go(func() error {
 		select {
 		case <-ctx.Done():
@@ -161,7 +179,11 @@ func (e *Engine) start(ctx context.Context) error {
 		Others: []api.Blockers{api.GapBlockers(gaps), api.SuspenseBlockers(suspense)},
 	}
 	e.work.Go(func() error { e.closeDue(ctx, closer); return nil })
-	service := &api.Service{Book: book, Closer: closer, Gaps: gaps, Key: e.Key, Clock: c.Clock, Desk: &api.Desk{Suspense: suspense, Months: e.Months, Events: book.Events}, Intake: e.intake, Months: e.Months, Explainer: api.ExplainBook(book, e.Months), Log: c.Log}
+	e.desk = &finance.Desk{
+		Book: book, Months: e.Months, Closer: closer, Suspense: &api.Desk{Suspense: suspense, Months: e.Months, Events: book.Events}, Gaps: gaps,
+		Explainer: api.ExplainBook(book, e.Months), Key: e.Key, Intake: e.intake, Clock: c.Clock, Dir: c.Dir,
+	}
+	service := &api.Service{Book: book, Closer: closer, Gaps: gaps, Key: e.Key, Clock: c.Clock, Desk: e.desk.Suspense, Intake: e.intake, Months: e.Months, Explainer: e.desk.Explainer, Log: c.Log}
 	if e.mirror != nil {
 		service.Mirror = e.mirror.status
 	}
@@ -218,23 +240,32 @@ func (e *Engine) listen(ctx context.Context, js natsjs.JetStream) error {
 		return nil
 	}
 	host, _, _ := net.SplitHostPort(e.config.HTTPListen)
-	listener, err := net.Listen("tcp", e.config.HTTPListen)
+	listener, err := e.door.Listener()
 	if err != nil {
 		return fmt.Errorf("--http %s: %w", e.config.HTTPListen, err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/", api.NewPage(e.Months, func() error { return e.healthy(js) }))
+	page, desk := e.faces()
+	mux.Handle("/", page)
+	mux.Handle("/api/", desk)
+	mux.Handle(rest.Reference, desk)
+	mux.Handle(rest.Reference+"/", desk)
+	mux.Handle("GET /healthz", healthz(func() error { return e.healthy(js) }))
+	mux.Handle("GET /readyz", metrics.Ready(func() error { return e.healthy(js) }))
+	mux.Handle("GET /metrics", e.scrapes())
 	mux.Handle("/v1/", api.NewHTTPIntake(api.HTTPConfig{
 		Intake: e.intake, Log: e.config.Log, Access: e.config.Access, Local: consumers.Loopback(host), Rate: e.config.HTTPRate,
 	}))
 	e.web = &http.Server{
-		Handler:           mux,
+		Handler:           e.metrics.HTTP(mux),
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       time.Minute,
 		WriteTimeout:      time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(e.config.Log.Handler(), slog.LevelWarn),
 	}
+	e.web.RegisterOnShutdown(page.Close)
+	e.web.RegisterOnShutdown(desk.Close)
 	serve := func() error { return e.web.Serve(listener) }
 	e.HTTPAddress = "http://" + listener.Addr().String()
 	if e.config.TLS != nil {

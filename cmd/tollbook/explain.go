@@ -197,6 +197,10 @@ func printExplained(w writer, doc api.ExplainDocument, p paint) {
 		fmt.Fprintf(w, "The call it is about, %s, is not booked: until it is, this is a dangling exception.\n\n", refText(*doc.Dangling))
 	case doc.Call != nil:
 		printCall(w, doc.Call, p)
+		if doc.Position > 1 {
+			fmt.Fprintf(w, "%sby this record in the month: tollbook diff --data DIR --tenant %s --month %s --at %d --at %d\n",
+				p.bold("changed   "), doc.Call.Tenant, doc.Call.Month, doc.Position-1, doc.Position)
+		}
 		fmt.Fprintln(w)
 	}
 	fmt.Fprintf(w, "block     %d, sealed %s, %s\n", doc.Block.Number, doc.Block.SealedAt, doc.Block.Hash)

@@ -10,55 +10,66 @@ import (
 
 	"tollbook/api"
 	"tollbook/cmd/tollbook/catalog"
-	"tollbook/cmd/tollbook/deckcsv"
 	"tollbook/consumers"
 	"tollbook/domain"
 	"tollbook/domain/cloudevents"
+	"tollbook/projections/decks"
 )
 
-// importDeckCmd publishes a rate deck. The events' time is the file's, so that
-// importing the same file again is all duplicates.
+// importDeckCmd publishes a rate deck, once it was looked at. The events' time is
+// the file's, so that importing the same file again is all duplicates.
 type importDeckCmd struct {
-	File          string `arg:"" type:"existingfile" help:"CSV with a header: prefix, destination, country, type, rate_per_min, and optionally connect_fee, increment, currency."`
-	Tenant        string `default:"catalog" help:"Whose deck it is; catalog: everybody's who has none of that name."`
-	Deck          string `default:"standard" help:"The deck's name, as plans have it."`
+	deckFile
 	Version       string `required:"" placeholder:"2026-10" help:"The version's name."`
 	EffectiveFrom string `required:"" placeholder:"2026-10-01T00:00:00Z" help:"In force from this instant on."`
-	Currency      string `placeholder:"EUR" help:"Currency, where the file has no such column."`
+	Data          string `type:"existingdir" placeholder:"DIR" help:"Compare with the version in force in this data directory's book."`
+	Force         bool   `help:"Publish it in spite of errors."`
 	engineAddress
 	format
 }
 
 // Validate is called by kong, before anything is done.
-func (c *importDeckCmd) Validate() error {
-	if _, err := time.Parse(time.RFC3339, c.EffectiveFrom); err != nil {
-		return fmt.Errorf("--effective-from %q: must be a time with its offset, such as 2026-10-01T00:00:00Z", c.EffectiveFrom)
-	}
-	return nil
-}
+func (c *importDeckCmd) Validate() error { return validEffective(c.EffectiveFrom) }
 
 func (c *importDeckCmd) Run(ctx context.Context, std Streams) error {
-	from, err := time.Parse(time.RFC3339, c.EffectiveFrom)
-	if err != nil {
-		return err // Validate has seen to it
-	}
-	file, changed, err := openDated(c.File)
+	sheet, err := c.sheet(c.Version, c.EffectiveFrom)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = file.Close() }()
-	events, err := deckcsv.Read(file, deckcsv.Options{
-		Tenant: c.Tenant, Deck: c.Deck, Version: c.Version, EffectiveFrom: domain.InstantOf(from),
-		Currency: domain.Currency(c.Currency), Time: changed,
-	})
+	report, err := lintAgainst(ctx, std, sheet, c.Data, decks.Terms{Now: clock()})
+	if err != nil {
+		return err
+	}
+	more := fmt.Sprintf("tollbook deck lint %s --version=%s --effective-from=%s", c.again(), api.Quoted(c.Version), c.EffectiveFrom)
+	if c.Data != "" {
+		more += " --data=" + api.Quoted(c.Data)
+	}
+	if c.Format != "json" {
+		printSummary(std.Out, report, more)
+	}
+	if err := refuseErrors(report, c.Force); err != nil {
+		return err
+	}
+	events, err := sheet.Events()
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.File, err)
 	}
-	rows := 0
-	for i := range events {
-		rows += len(events[i].Data.(*domain.Deck).Rows)
+	total, err := c.publishAll(ctx, std, events)
+	if err != nil {
+		return err
 	}
-	return c.publish(ctx, std, c.format, events, fmt.Sprintf("deck %s, version %s: %s prefixes in %d parts", c.Deck, c.Version, grouped(int64(rows)), len(events)))
+	return c.print(std, importReport{total, report}, func(w writer) { printTotal(w, total, published(sheet, len(events))) })
+}
+
+// importReport is what became of a deck's events, and what was found of it before.
+type importReport struct {
+	publishReport
+	Report *decks.Report `json:"report"`
+}
+
+// published names what was, or will be.
+func published(s *decks.Sheet, parts int) string {
+	return fmt.Sprintf("deck %s, version %s: %s prefixes in %d parts", s.Deck, s.Version, grouped(int64(len(s.Rows))), parts)
 }
 
 func openDated(name string) (*os.File, domain.Instant, error) {
@@ -113,22 +124,30 @@ func builtinCatalog() []domain.Event {
 
 // publish books events of one kind and says what became of them.
 func (a engineAddress) publish(ctx context.Context, std Streams, f format, events []domain.Event, what string) error {
+	total, err := a.publishAll(ctx, std, events)
+	if err != nil {
+		return err
+	}
+	return f.print(std, total, func(w writer) { printTotal(w, total, what) })
+}
+
+func printTotal(w writer, total publishReport, what string) {
+	fmt.Fprintf(w, "%s: %d booked, %d duplicate, %d suspended; the book is at position %d\n",
+		what, total.Booked, total.Duplicate, total.Suspended, total.Position)
+}
+
+// publishAll books events, and tells of those that were refused.
+func (a engineAddress) publishAll(ctx context.Context, std Streams, events []domain.Event) (total publishReport, err error) {
 	client, done, err := a.connect()
 	if err != nil {
-		return err
+		return total, err
 	}
 	defer done()
-	total, err := publishEvents(ctx, client, events)
-	if err != nil {
-		return err
-	}
+	total, err = publishEvents(ctx, client, events)
 	for _, refusal := range total.refusals {
 		fmt.Fprintln(std.Err, "suspended:", refusal)
 	}
-	return f.print(std, total, func(w writer) {
-		fmt.Fprintf(w, "%s: %d booked, %d duplicate, %d suspended; the book is at position %d\n",
-			what, total.Booked, total.Duplicate, total.Suspended, total.Position)
-	})
+	return total, err
 }
 
 func publishEvents(ctx context.Context, client *api.Client, events []domain.Event) (total publishReport, err error) {

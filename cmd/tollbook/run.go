@@ -43,17 +43,22 @@ type cli struct {
 	Publish       publishCmd       `cmd:"" help:"Publish files of events or CDRs and wait until each is booked."`
 	Follow        followCmd        `cmd:"" help:"Publish what a switch writes, as it is written: files, folders, Asterisk's manager."`
 	ImportDeck    importDeckCmd    `cmd:"" help:"Publish a rate deck from a CSV file."`
+	Deck          deckCmd          `cmd:"" help:"Rate decks: look at one before it prices anything, stage it, activate it."`
 	ImportCatalog importCatalogCmd `cmd:"" help:"Publish calling plans: the built-in catalogue, or a file."`
 	Pools         poolsCmd         `cmd:"" help:"A month's shared pools of minutes."`
 	Invoice       invoiceCmd       `cmd:"" help:"A month's overage invoices."`
 	Close         closeCmd         `cmd:"" help:"Close a month and issue its document."`
 	Documents     documentsCmd     `cmd:"" help:"The documents issued to a tenant."`
 	UBL           ublCmd           `cmd:"" name:"ubl" help:"Write a closed month's invoices and credit notes as UBL 2.1 XML, for accounting software."`
+	Export        exportCmd        `cmd:"" help:"Write a month as a file for other programs: csv, xlsx, pdf, parquet or json, with a manifest."`
 	Exceptions    exceptionsCmd    `cmd:"" help:"Waive what needs attention before a month can close."`
 	Replay        replayCmd        `cmd:"" help:"Compute a month again from the book alone."`
 	AuditPack     auditPackCmd     `cmd:"" help:"Put an issued document and all it depends on into one signed file."`
 	Audit         auditCmd         `cmd:"" help:"Check an audit pack and make its document again, with nothing but the file."`
 	Diff          diffCmd          `cmd:"" help:"What of a month changed between two positions of the book, and which events did it."`
+	Forecast      forecastCmd      `cmd:"" help:"How a month will probably end: when its pools are used up, and what overage comes to."`
+	WhatIf        whatIfCmd        `cmd:"" help:"What a month would have been with other licences, plans, decks or grant rules."`
+	RightSize     rightSizeCmd     `cmd:"" help:"The cheapest licences for the calls of some months."`
 	Backup        backupCmd        `cmd:"" help:"Copy the book to a directory or a file, also while an engine runs on it."`
 	Restore       restoreCmd       `cmd:"" help:"Put a backup in the place of a directory's book, once all of it is checked."`
 	Verify        verifyCmd        `cmd:"" help:"Walk every block of the book: numbers, hashes, events, anchor. Or check a proof."`
@@ -63,6 +68,7 @@ type cli struct {
 	Gaps          gapsCmd          `cmd:"" help:"The records that never came: numbers missing in the sequences of sources."`
 	Access        accessCmd        `cmd:"" help:"Who may do what: the users of serve --auth."`
 	Bench         benchCmd         `cmd:"" help:"The speed figures of docs/PERFORMANCE.md, on this machine."`
+	Backtest      backtestCmd      `cmd:"" help:"How far off forecasts are, on months made up for it: the table of docs/FORECAST.md."`
 	Status        statusCmd        `cmd:"" help:"How far the engine is and what came in, by tenant."`
 	Health        healthCmd        `cmd:"" help:"Exit 0 if the engine on this machine answers: for containers."`
 	Version       versionCmd       `cmd:"" help:"Print the version."`

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"time"
 )
@@ -20,6 +19,7 @@ type serveCmd struct {
 	HTTP       string        `name:"http" default:"127.0.0.1:8080" help:"Where the page and the HTTP intake listen; empty: neither."`
 	HTTPRate   int           `name:"http-rate" default:"2000" help:"Requests a second that each user of --auth may post over HTTP; 0: no limit."`
 	Mirror     string        `type:"path" placeholder:"DIR" help:"Keep a second copy of the book here, at best on another disk; made if missing."`
+	logFormat
 	serveAccess
 	natsLogin
 }
@@ -33,7 +33,7 @@ func (c *serveCmd) Validate() error {
 }
 
 func (c *serveCmd) Run(ctx context.Context, std Streams) error {
-	log := slog.New(slog.NewTextHandler(std.Err, nil))
+	log := c.logger(std.Err)
 	config := EngineConfig{
 		Dir: c.Data, NATSListen: c.NATSListen, NATSURL: c.NATS, Login: c.natsLogin, NATSSync: c.NATSSync, HTTPListen: c.HTTP, HTTPRate: c.HTTPRate,
 		Mirror: c.Mirror, Clock: clock, Log: log,

@@ -205,6 +205,16 @@ func appendPlan(dst []byte, v *domain.Plan) []byte {
 	w.text("grant", v.Grant.String())
 	w.text("increment", v.Increment.String())
 	w.list("kinds", v.Kinds)
+	if len(v.LicencePrice) > 0 {
+		inner := object{dst: w.name("license_price")}
+		for _, country := range slices.Sorted(maps.Keys(v.LicencePrice)) {
+			one := object{dst: inner.name(country)}
+			one.text("currency", string(v.LicencePrice[country].Currency))
+			one.text("price", v.LicencePrice[country].Price.String())
+			inner.dst = one.end()
+		}
+		w.dst = inner.end()
+	}
 	w.dst = strconv.AppendBool(w.name("linked"), v.Linked)
 	w.optional("name", v.Name)
 	w.text("plan", v.Plan)

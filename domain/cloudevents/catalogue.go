@@ -73,6 +73,8 @@ func (c *cursor) plan(v *domain.Plan) {
 			v.Grant = domain.Grant(index)
 		case "deck":
 			v.Deck = c.name()
+		case "license_price":
+			v.LicencePrice = c.licencePrices()
 		default:
 			c.skip()
 		}
@@ -168,6 +170,44 @@ func (c *cursor) domestic() map[string][]string {
 			m = map[string][]string{}
 		}
 		m[country] = c.set(c.country, ruleCountry)
+	})
+	return m
+}
+
+// licencePrices reads prices by country; nil where there is none. A null is no member.
+func (c *cursor) licencePrices() map[string]domain.LicencePrice {
+	var m map[string]domain.LicencePrice
+	c.byCountry(true, func(country string) {
+		here := c.i
+		if !c.object() {
+			return
+		}
+		var one domain.LicencePrice
+		priced := false
+		for {
+			name, ok := c.member()
+			if !ok {
+				break
+			}
+			switch string(name) {
+			case "price":
+				one.Price, priced = c.micros()
+			case "currency":
+				one.Currency = c.currency()
+			default:
+				c.skip()
+			}
+		}
+		switch {
+		case !priced:
+			c.missing(here, "price", ruleRequired)
+		case one.Currency == "":
+			c.missing(here, "currency", ruleRequired)
+		}
+		if m == nil {
+			m = map[string]domain.LicencePrice{}
+		}
+		m[country] = one
 	})
 	return m
 }

@@ -253,7 +253,7 @@ func typeOf(b []byte) (t domain.Type, rule string) {
 		return domain.TypeMonthClosed, ""
 	case domain.TypeExceptionWaived:
 		return domain.TypeExceptionWaived, ""
-	case domain.TypeThresholdReached:
+	case domain.TypeThresholdReached, domain.TypePoolForecast:
 		return domain.Type(b), ruleNATSOnly
 	}
 	return domain.Type(b), ruleType

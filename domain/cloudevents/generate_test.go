@@ -216,6 +216,9 @@ func genPlan(t *rapid.T) *domain.Plan {
 		Deck:          optional(t, genName),
 	}
 	p.Domestic = genMap(t, genCountry, rapid.Custom(func(t *rapid.T) []string { return genSet(t, genCountry) }))
+	p.LicencePrice = genMap(t, rapid.OneOf(rapid.Just(domain.AnyCountry), genCountry), rapid.Custom(func(t *rapid.T) domain.LicencePrice {
+		return domain.LicencePrice{Price: genMicros.Draw(t, "price"), Currency: genCurrency.Draw(t, "currency")}
+	}))
 	for range rapid.IntRange(0, domain.MaxBuckets).Draw(t, "buckets") {
 		minutes := rapid.Int64Range(0, domain.MaxMinutes)
 		p.Buckets = append(p.Buckets, domain.Bucket{

@@ -160,7 +160,7 @@ func (r *respeller) next(dst []byte) []byte {
 // that a name nobody knows is a fault.
 func (r *respeller) countries() bool {
 	switch r.d.StackPointer().LastToken() {
-	case "minutes", "domestic", "shared_pools", "decks", "options":
+	case "minutes", "domestic", "shared_pools", "license_price", "decks", "options":
 		return true
 	}
 	return false

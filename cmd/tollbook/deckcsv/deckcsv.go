@@ -1,41 +1,40 @@
-// Package deckcsv reads a rate deck from a CSV file and gives it as
-// tollbook.deck.published.v1 events.
+// Package deckcsv reads a rate deck from a CSV file.
 //
-// The first line names the columns, in any order and in any of their usual
-// spellings (see [Columns]); columns that are not listed there are ignored.
+// One of the first lines names the columns, in any order and in any of their
+// usual spellings, English, Italian or German (see [Columns]); columns that are
+// not listed there are ignored.
 //
 //	prefix,destination,country,type,rate_per_min,connect_fee,increment,currency
 //	39,Italy,IT,landline,0.0160,0,60/60,EUR
 //	393,Italy - Mobile,IT,mobile,0.1250,0,60/60,EUR
 //	=4242,Directory,IT,special,0.90,0.15,60/60,EUR
 //
-// Cells are separated by comma, semicolon or tab, whichever the header uses.
-// The file is UTF-8, with or without a byte order mark. Prices have a decimal
-// point and at most six decimals.
+// Decks come from many spreadsheets. Cells are separated by comma, semicolon, tab
+// or pipe; the file is UTF-8, UTF-16 or Windows-1252; prices have a decimal point
+// or a decimal comma; a cell may list prefixes (39,390,391), or a range of them
+// (390-395), or only what follows a column of calling codes. testdata/dialects.txt
+// has one of each kind. What is not taken as it stands is listed with the sheet,
+// and what may mean two things, or has lost digits in Excel, is refused.
 //
 // The file is taken whole or not at all: the first cell that breaks a rule is
 // an error of one line with the line's number, the column, the value and the
-// rule. What is taken becomes parts small enough for one NATS message each,
-// and depends on the rows only, not on their order in the file: the same deck
-// imported again is the same events under the same ids, so all duplicates.
-// TestSameRowsSameEvents shows it.
+// rule. The sheet depends on the rows only, not on their order in the file or on
+// how they are written: the same deck imported again is the same events under the
+// same ids, so all duplicates. TestSameRowsSameEvents shows it.
 package deckcsv
 
 import (
-	"bufio"
-	"bytes"
-	"cmp"
 	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
-	"unicode/utf8"
 
 	"tollbook/domain"
-	"tollbook/domain/cloudevents"
+	"tollbook/projections/decks"
 )
 
 // MaxRows is the longest deck taken. The longest in trade, with every ported
@@ -45,119 +44,247 @@ const MaxRows = 2_000_000
 // MaxFileBytes is the largest file taken: 256 bytes for each of MaxRows rows.
 const MaxFileBytes = 512 << 20
 
-// DefaultSource is the source of the events where Options names none.
-const DefaultSource = "tollbook/import-deck"
-
 // Options are what a deck's file does not say.
-type Options struct {
-	Tenant        string          // who is billed by it; required
-	Deck          string          // the deck's name, such as standard; required
-	Version       string          // such as 2026-10; required
-	EffectiveFrom domain.Instant  // in force from; required
-	Currency      domain.Currency // stands above a currency column; required where there is none
-	Source        string          // DefaultSource when empty
-	Time          domain.Instant  // when it is published: the events' time; required
-}
-
-// check refuses what would make every event of the deck refused, before the
-// file is read: it makes one and has it decoded.
-func (o Options) check() error {
-	o.Currency = cmp.Or(o.Currency, domain.NoCurrency)
-	e := o.event(domain.MaxDeckParts, domain.MaxDeckParts, []domain.Row{
-		{Prefix: "39", Country: "IT", Name: "Italy", RowType: "landline", Increment: domain.DefaultIncrement},
-	})
-	if over := len(e.ID) - domain.MaxIDBytes; over > 0 {
-		return fmt.Errorf("deck %.150q, version %.150q: shorten them by %d bytes; both are part of the events' ids, and an id has at most %d",
-			o.Deck, o.Version, over, domain.MaxIDBytes)
-	}
-	if _, err := cloudevents.Decode(cloudevents.Append(nil, &e), ""); err != nil {
-		return fmt.Errorf("the deck's events would be refused: %w", err)
-	}
-	return nil
-}
-
-// A line is a row and where it stood.
-type line struct {
-	domain.Row
-	number int
-}
+type Options = decks.Options
 
 // Read reads a whole deck and gives the events that publish it, parts 1 to n in
-// order. It holds the deck in memory, up to some 300 bytes a row while it reads.
+// order.
 func Read(r io.Reader, opts Options) ([]domain.Event, error) {
-	opts.Source = cmp.Or(opts.Source, DefaultSource)
-	if err := opts.check(); err != nil {
-		return nil, err
-	}
-	in := bufio.NewReaderSize(&limited{r: r, left: MaxFileBytes}, headerBytes)
-	separator, err := detect(in)
+	sheet, err := Parse(r, opts)
 	if err != nil {
 		return nil, err
 	}
-	f := file{csv: csv.NewReader(in), max: MaxRows, currency: opts.Currency, forced: opts.Currency != "", seen: map[string]string{}}
+	return sheet.Events()
+}
+
+// Parse reads a whole deck; it is a [decks.Reader]. It holds the deck in memory, up
+// to some 300 bytes a row while it reads.
+func Parse(r io.Reader, opts Options) (*decks.Sheet, error) {
+	if err := opts.Check(); err != nil {
+		return nil, err
+	}
+	in, encoding, err := open(&limited{r: r, left: MaxFileBytes})
+	if err != nil {
+		return nil, err
+	}
+	separator, before, err := findHeader(in)
+	if err != nil {
+		return nil, err
+	}
+	f := file{csv: csv.NewReader(in), max: MaxRows, charset: encoding, currency: opts.Currency, forced: opts.Currency != "", seen: map[string]string{}}
 	f.csv.Comma = separator
 	f.csv.ReuseRecord = true
-	lines, err := f.lines()
-	if err != nil {
+	f.csv.FieldsPerRecord = -1
+	if err := f.read(before); err != nil {
 		return nil, err
 	}
 	opts.Currency = f.currency
-	slices.SortFunc(lines, func(a, b line) int {
-		return cmp.Or(strings.Compare(a.Prefix, b.Prefix), cmp.Compare(a.number, b.number))
-	})
-	rows := make([]domain.Row, len(lines))
-	for i, l := range lines {
-		if i > 0 && l.Prefix == lines[i-1].Prefix {
-			return nil, fmt.Errorf("line %d: prefix %q: already on line %d; a deck has one row for each prefix",
-				l.number, l.Prefix, lines[i-1].number)
-		}
-		rows[i] = l.Row
+	sheet := &decks.Sheet{Options: opts, Form: decks.Form{Encoding: encoding.name, Separator: separators[separator], Decimal: markNames[f.decimal]}}
+	sheet.Sort(f.rows, f.lines)
+	if err := f.unique(sheet); err != nil {
+		return nil, err
 	}
-	return split(rows, opts)
+	sheet.Normalised = f.normalised()
+	return sheet, nil
+}
+
+// unique drops rows that say again what another said, and refuses those that say
+// something else.
+func (f *file) unique(s *decks.Sheet) error {
+	n := 0
+	for i := range s.Rows {
+		if n > 0 && s.Rows[n-1].Prefix == s.Rows[i].Prefix {
+			if s.Rows[n-1] != s.Rows[i] {
+				return fmt.Errorf("line %d: prefix %q: already on line %d, with other terms; a deck has one row for each prefix",
+					s.Lines[i], s.Rows[i].Prefix, s.Lines[n-1])
+			}
+			f.note(notedRepeat, int(s.Lines[i]), Prefix.String(), s.Rows[i].Prefix, fmt.Sprintf("as on line %d", s.Lines[n-1]))
+			continue
+		}
+		s.Rows[n], s.Lines[n] = s.Rows[i], s.Lines[i]
+		n++
+	}
+	s.Rows, s.Lines = s.Rows[:n], s.Lines[:n]
+	return nil
 }
 
 // A file is one being read.
 type file struct {
 	csv      *csv.Reader
 	max      int // rows
+	charset  *charset
 	columns  columns
+	national bool              // prefixes follow a calling code
+	inside   int               // rows whose code begins with its calling code
+	coded    int               // rows with a code
 	currency domain.Currency   // of the options, else of the first row
 	forced   bool              // the options gave the currency
 	seen     map[string]string // texts that rows share, so that each is held once
+
+	decimal   byte // the mark of the prices; 0: none has decimals
+	decimalAt int  // the line that showed it
+
+	number int    // the line that is read
+	column string // the cell's
+	list   []string
+	rows   []domain.Row
+	lines  []int32
+	notes  [notedCount]decks.Normalised
 }
 
-func (f *file) lines() ([]line, error) {
-	header, err := f.csv.Read()
-	if err != nil {
-		return nil, f.syntax(err)
+// noted is a way in which a cell was not taken as it stands.
+type noted int
+
+const (
+	notedBefore noted = iota
+	notedEmpty
+	notedCountryCode
+	notedEncoding
+	notedSign
+	notedExcel
+	notedList
+	notedRange
+	notedCode
+	notedDecimal
+	notedSigned
+	notedIncrement
+	notedRepeat
+	notedCount
+)
+
+var notedAs = [notedCount]string{
+	notedBefore:      "lines before the header left out",
+	notedEmpty:       "rows without anything left out",
+	notedCountryCode: "what the column of country codes holds",
+	notedEncoding:    "text read as Windows-1252",
+	notedSign:        "+ or 00 before a prefix left out",
+	notedExcel:       "a prefix as Excel writes it",
+	notedList:        "prefixes listed in one cell",
+	notedRange:       "ranges of prefixes",
+	notedCode:        "calling codes put before codes",
+	notedDecimal:     "spelling of numbers",
+	notedSigned:      "currency signs left out",
+	notedIncrement:   "spelling of increments",
+	notedRepeat:      "repeated rows left out",
+}
+
+func (f *file) note(what noted, line int, column, from, to string) {
+	n := &f.notes[what]
+	if n.Count++; n.Count <= decks.MaxExamples {
+		n.Examples = append(n.Examples, decks.Example{Line: line, Column: column, From: strings.Clone(from), To: strings.Clone(to)})
 	}
-	if f.columns, err = readHeader(header, !f.forced); err != nil {
-		number, _ := f.csv.FieldPos(0)
-		return nil, fmt.Errorf("line %d: %w", number, err)
+}
+
+func (f *file) noteCell(what noted, from, to string) { f.note(what, f.number, f.column, from, to) }
+
+func (f *file) normalised() []decks.Normalised {
+	var list []decks.Normalised
+	for i := range f.notes {
+		if f.notes[i].Count > 0 {
+			f.notes[i].What = notedAs[i]
+			list = append(list, f.notes[i])
+		}
 	}
-	var lines []line
-	for {
+	return list
+}
+
+// read reads all records; before is how many there are before the header.
+func (f *file) read(before int) error {
+	for range before {
+		record, err := f.csv.Read()
+		if err != nil {
+			return f.syntax(err)
+		}
+		f.number, _ = f.csv.FieldPos(0)
+		text, _ := f.charset.text(strings.Join(record, " "), f.number)
+		f.note(notedBefore, f.number, "", strings.TrimSpace(text), "")
+	}
+	if err := f.header(); err != nil {
+		return err
+	}
+	for first := true; ; {
 		record, err := f.csv.Read()
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
-			return nil, f.syntax(err)
+			return f.syntax(err)
 		}
-		number, _ := f.csv.FieldPos(0)
-		if len(lines) == f.max {
-			return nil, fmt.Errorf("line %d: the deck has more than %d rows; split it into decks of fewer", number, f.max)
+		f.number, _ = f.csv.FieldPos(0)
+		if empty(record) {
+			f.note(notedEmpty, f.number, "", "", "")
+			continue
 		}
-		row, err := f.row(record)
+		if first {
+			first = false
+			err = f.settle(record)
+		}
+		if err == nil {
+			err = f.record(record)
+		}
 		if err != nil {
-			return nil, fmt.Errorf("line %d: %w", number, err)
+			return fmt.Errorf("line %d: %w", f.number, err)
 		}
-		lines = append(lines, line{row, number})
 	}
-	if len(lines) == 0 {
-		return nil, errors.New("the file has a header and no rows")
+	if len(f.rows) == 0 {
+		return errors.New("the file has a header and no rows")
 	}
-	return lines, nil
+	if f.national && f.inside == f.coded && f.coded > 0 {
+		return fmt.Errorf("every %s begins with its %s: they may be whole prefixes; if so, rename the column %q to prefix, else write whole prefixes",
+			f.columns.names[Prefix], f.columns.names[CallingCode], f.columns.names[Prefix])
+	}
+	return nil
+}
+
+func empty(record []string) bool {
+	for _, cell := range record {
+		if strings.TrimSpace(cell) != "" {
+			return false
+		}
+	}
+	return true
+}
+
+func (f *file) header() error {
+	header, err := f.csv.Read()
+	if err != nil {
+		return f.syntax(err)
+	}
+	f.number, _ = f.csv.FieldPos(0)
+	header = slices.Clone(header)
+	for i := range header {
+		if header[i], err = f.charset.text(header[i], f.number); err != nil {
+			return fmt.Errorf("line %d: the header's %.150q: %w", f.number, header[i], err)
+		}
+	}
+	if f.columns, err = readHeader(header); err == nil {
+		err = f.columns.complete(header, !f.forced)
+	}
+	if err != nil {
+		return fmt.Errorf("line %d: %w", f.number, err)
+	}
+	return nil
+}
+
+// settle says by the first row what a column of country codes has, and with that
+// what the prefixes are.
+func (f *file) settle(record []string) error {
+	cols := &f.columns
+	if at := cols.at[eitherCode]; at >= 0 && at < len(record) {
+		cell, c := strings.TrimSpace(record[at]), Country
+		if cell != "" && strings.Trim(cell, "+0123456789.") == "" {
+			c = CallingCode
+		}
+		if err := cols.set(c, at, cols.names[eitherCode]); err != nil {
+			return err
+		}
+		if cols.at[Country] < 0 {
+			return fmt.Errorf("%s %.150q: is a calling code, and the header has no column %s", cols.names[eitherCode], cell, Country)
+		}
+		f.note(notedCountryCode, f.number, cols.names[eitherCode], cell, c.String())
+	}
+	f.national = cols.national()
+	return nil
 }
 
 // syntax says what is wrong with the file as CSV.
@@ -166,8 +293,6 @@ func (f *file) syntax(err error) error {
 	switch {
 	case errors.Is(err, io.EOF):
 		return errors.New("the file is empty; its first line names the columns")
-	case errors.As(err, &bad) && errors.Is(bad.Err, csv.ErrFieldCount):
-		return fmt.Errorf("line %d: has more or fewer cells than the header", bad.Line)
 	case errors.As(err, &bad) && bad.StartLine != bad.Line:
 		return fmt.Errorf("line %d: %w (in the row that begins on line %d)", bad.Line, bad.Err, bad.StartLine)
 	case errors.As(err, &bad):
@@ -176,43 +301,116 @@ func (f *file) syntax(err error) error {
 	return err
 }
 
+// record takes one record in: a row for each of its prefixes.
+func (f *file) record(record []string) error {
+	if len(record) < f.columns.width || len(record) > f.columns.width && !empty(record[f.columns.width:]) {
+		return fmt.Errorf("has %d cells and the header %d; a cell with the separator in it, such as a decimal comma, must be quoted", len(record), f.columns.width)
+	}
+	row, err := f.row(record)
+	if err != nil {
+		return err
+	}
+	if err := f.room(0); err != nil {
+		return err
+	}
+	for _, prefix := range f.list {
+		row.Prefix = prefix
+		f.rows = append(f.rows, row)
+		f.lines = append(f.lines, int32(f.number))
+	}
+	return nil
+}
+
+// row reads all cells but the prefixes, which go into f.list.
 func (f *file) row(record []string) (row domain.Row, err error) {
 	read := func(c Column, into func(string) error) {
-		if err != nil {
+		at := f.columns.at[c]
+		if err != nil || at < 0 {
 			return
 		}
-		value, ok := f.columns.cell(record, c)
-		if !ok {
-			return
+		f.column = f.columns.names[c]
+		value := record[at]
+		text, e := f.charset.text(value, f.number)
+		if e == nil {
+			if len(text) != len(value) && f.charset.name == windows1252 {
+				quoted := strconv.Quote(value) // its bytes are no text
+				f.noteCell(notedEncoding, quoted[1:len(quoted)-1], text)
+			}
+			value = strings.TrimSpace(text)
+			e = into(value)
 		}
-		if e := into(value); e != nil {
-			err = fmt.Errorf("%s %.150q: %w", f.columns.names[c], value, e)
+		if e != nil {
+			err = fmt.Errorf("%s %.150q: %w", f.column, value, e)
 		}
 	}
-	row.Increment = domain.DefaultIncrement
-	read(Prefix, func(s string) (e error) { row.Prefix, e = parsePrefix(s); return })
+	code := ""
+	read(CallingCode, func(s string) (e error) { code, e = callingCode(s); return })
+	read(Prefix, func(s string) error { return f.prefixCell(s, code) })
 	read(Destination, func(s string) (e error) { row.Name, e = f.text(s); return })
 	read(Country, func(s string) (e error) { row.Country, e = f.country(s); return })
 	read(Type, func(s string) (e error) { row.RowType, e = f.text(s); return })
-	read(Rate, func(s string) (e error) { row.Price, e = parsePrice(s); return })
+	read(Currency, f.sameCurrency) // before prices, whose signs are compared with it
+	read(Rate, func(s string) (e error) { row.Price, e = f.price(s); return })
 	read(ConnectFee, func(s string) (e error) {
 		if s != "" {
-			row.ConnectFee, e = parsePrice(s)
+			row.ConnectFee, e = f.price(s)
 		}
 		return
 	})
+	row.Increment = domain.DefaultIncrement
 	read(Increment, func(s string) (e error) {
 		if s != "" {
-			row.Increment, e = domain.ParseIncrement(s)
+			row.Increment, e = f.increment(s)
 		}
 		return
 	})
-	read(Currency, f.sameCurrency)
+	read(First, func(s string) error { return f.seconds(s, &row.Increment.First) })
+	read(Step, func(s string) error { return f.seconds(s, &row.Increment.Step) })
 	return row, err
+}
+
+// prefixCell reads the cell of the prefixes, beside the calling code of its row if
+// there is one.
+func (f *file) prefixCell(cell, code string) error {
+	if code == "" || !f.national {
+		if err := f.prefixes(cell, ""); err != nil {
+			return err
+		}
+		for _, p := range f.list {
+			if code != "" && !strings.HasPrefix(p, code) {
+				return fmt.Errorf("does not begin with the row's calling code %s; rename the column to code if it has only what follows", code)
+			}
+		}
+		return nil
+	}
+	if cell == "" {
+		f.list = append(f.list[:0], code)
+		return nil
+	}
+	if f.coded++; strings.HasPrefix(cell, code) {
+		f.inside++
+	}
+	return f.prefixes(cell, code)
+}
+
+// seconds reads one of two columns of increments.
+func (f *file) seconds(s string, into *int32) error {
+	if s == "" {
+		return nil
+	}
+	i, err := domain.ParseIncrement(s + "/" + s)
+	if err != nil {
+		return errors.New("must be seconds from 1 to 86400, such as 60")
+	}
+	*into = i.First
+	return nil
 }
 
 func (f *file) sameCurrency(s string) error {
 	if f.forced {
+		return nil
+	}
+	if s == string(f.currency) && s != "" {
 		return nil
 	}
 	c, err := domain.ParseCurrency(strings.ToUpper(s))
@@ -237,8 +435,11 @@ func (f *file) text(s string) (string, error) {
 	if s == "" {
 		return "", errors.New("must not be empty")
 	}
-	if err := checkText(s); err != nil {
-		return "", err
+	if len(s) > domain.MaxNameBytes {
+		return "", fmt.Errorf("must be at most %d bytes", domain.MaxNameBytes)
+	}
+	if strings.ContainsFunc(s, unicode.IsControl) {
+		return "", errors.New("must not contain control characters")
 	}
 	s = strings.Clone(s)
 	f.seen[s] = s
@@ -246,57 +447,17 @@ func (f *file) text(s string) (string, error) {
 }
 
 func (f *file) country(s string) (string, error) {
+	if held, ok := f.seen[s]; ok && len(s) == 2 && isUpper(s) {
+		return held, nil
+	}
 	s = strings.ToUpper(s)
-	if len(s) != 2 || s[0] < 'A' || s[0] > 'Z' || s[1] < 'A' || s[1] > 'Z' {
+	if len(s) != 2 || !isUpper(s) {
 		return "", errors.New("must be two letters of ISO 3166-1, such as IT")
 	}
 	return f.text(s)
 }
 
-func checkText(s string) error {
-	switch {
-	case len(s) > domain.MaxNameBytes:
-		return fmt.Errorf("must be at most %d bytes", domain.MaxNameBytes)
-	case !utf8.ValidString(s):
-		return errors.New("must be UTF-8")
-	case strings.ContainsFunc(s, unicode.IsControl):
-		return errors.New("must not contain control characters")
-	}
-	return nil
-}
-
-// Limits of a prefix, in digits. No country code of E.164 begins with 0.
-const (
-	maxPrefixDigits = domain.MaxDigits
-	minShortDigits  = 2
-	maxShortDigits  = 6
-)
-
-var errPrefix = errors.New("must be 1 to 15 leading digits of an E.164 number (no country code begins with 0), or = and the 2 to 6 digits of a short number")
-
-// parsePrefix reads 39, +39 or =4242.
-func parsePrefix(s string) (string, error) {
-	digits, short := strings.CutPrefix(s, "=")
-	least, most := minShortDigits, maxShortDigits
-	if !short {
-		digits = strings.TrimPrefix(s, "+")
-		least, most = 1, maxPrefixDigits
-	}
-	if len(digits) < least || len(digits) > most || strings.Trim(digits, "0123456789") != "" || !short && digits[0] == '0' {
-		return "", errPrefix
-	}
-	return strings.Clone(strings.TrimPrefix(s, "+")), nil
-}
-
-var errPrice = errors.New("must be a decimal from 0 to 1000000 with a point and at most six decimals, such as 0.0160")
-
-func parsePrice(s string) (domain.Micros, error) {
-	m, err := domain.ParseMicros(s)
-	if err != nil {
-		return 0, errPrice
-	}
-	return m, nil
-}
+func isUpper(s string) bool { return strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == "" }
 
 // limited refuses what is longer than MaxFileBytes, where an io.LimitReader
 // would cut it short in silence.
@@ -312,34 +473,4 @@ func (l *limited) Read(p []byte) (int, error) {
 	n, err := l.r.Read(p[:min(int64(len(p)), l.left)])
 	l.left -= int64(n)
 	return n, err
-}
-
-// headerBytes is how much of the file the header is looked for in.
-const headerBytes = 64 << 10
-
-// detect skips a byte order mark and tells the separator by which the header
-// has most of; a header of one column has none, and is refused for the columns
-// it misses.
-func detect(in *bufio.Reader) (rune, error) {
-	start, err := in.Peek(headerBytes)
-	if err != nil && err != io.EOF {
-		return 0, err
-	}
-	switch {
-	case bytes.HasPrefix(start, []byte("\xef\xbb\xbf")):
-		start = start[3:]
-		if _, err := in.Discard(3); err != nil {
-			return 0, err
-		}
-	case bytes.HasPrefix(start, []byte("\xff\xfe")), bytes.HasPrefix(start, []byte("\xfe\xff")):
-		return 0, errors.New("the file is UTF-16; save it as UTF-8")
-	}
-	header, _, _ := bytes.Cut(bytes.TrimLeft(start, "\r\n"), []byte("\n"))
-	best := ','
-	for _, c := range ";\t" {
-		if bytes.Count(header, []byte(string(c))) > bytes.Count(header, []byte(string(best))) {
-			best = c
-		}
-	}
-	return best, nil
 }

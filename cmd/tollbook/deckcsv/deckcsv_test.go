@@ -15,6 +15,7 @@ import (
 
 	"tollbook/domain"
 	"tollbook/domain/cloudevents"
+	"tollbook/projections/decks"
 )
 
 var update = flag.Bool("update", false, "rewrite testdata")
@@ -45,7 +46,7 @@ const small = `prefix,destination,country,type,rate_per_min,connect_fee,incremen
 func TestRead(t *testing.T) {
 	opts := options()
 	want := []domain.Event{{
-		Tenant: "contoso", Source: DefaultSource, ID: "deck/standard/2026-10/1-ID", Time: opts.Time,
+		Tenant: "contoso", Source: decks.DefaultSource, ID: "deck/standard/2026-10/1-ID", Time: opts.Time,
 		Data: &domain.Deck{
 			Deck: "standard", Version: "2026-10", EffectiveFrom: opts.EffectiveFrom, Currency: "EUR", Part: 1, Parts: 1,
 			Rows: []domain.Row{
@@ -157,7 +158,7 @@ func TestRefused(t *testing.T) {
 }
 
 // unescape writes in testdata what an editor would not show.
-var unescape = strings.NewReplacer(`\xff`, "\xff", `\xfe`, "\xfe", `\t`, "\t", `\a`, "\a")
+var unescape = strings.NewReplacer(`\xe9`, "\xe9", `\x81`, "\x81", `\x03`, "\x03", `\x04`, "\x04", `\t`, "\t", `\a`, "\a")
 
 func TestOptionsRefused(t *testing.T) {
 	long := strings.Repeat("d", 110)
@@ -216,8 +217,8 @@ func TestParts(t *testing.T) {
 		}
 		ids[e.ID] = true
 		text := cloudevents.Append(nil, &e)
-		if len(text) > MaxPartBytes || len(text) < MaxPartBytes*3/4 && i < len(events)-1 {
-			t.Errorf("part %d has %d bytes; the most is %d", d.Part, len(text), MaxPartBytes)
+		if len(text) > decks.MaxPartBytes || len(text) < decks.MaxPartBytes*3/4 && i < len(events)-1 {
+			t.Errorf("part %d has %d bytes; the most is %d", d.Part, len(text), decks.MaxPartBytes)
 		}
 		decoded, err := cloudevents.Decode(text, "contoso")
 		if diff := cmp.Diff(e, decoded); err != nil || diff != "" {
@@ -259,9 +260,9 @@ func TestReaderFails(t *testing.T) {
 }
 
 func TestTooManyRows(t *testing.T) {
-	f := file{csv: csv.NewReader(strings.NewReader(small)), max: 2, seen: map[string]string{}}
+	f := file{csv: csv.NewReader(strings.NewReader(small)), max: 2, charset: &charset{}, seen: map[string]string{}}
 	const want = "line 4: the deck has more than 2 rows; split it into decks of fewer"
-	if _, err := f.lines(); err == nil || err.Error() != want {
+	if err := f.read(0); err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}
 }
@@ -270,6 +271,9 @@ func FuzzRead(f *testing.F) {
 	f.Add(small)
 	f.Add(strings.ReplaceAll(small, ",", ";"))
 	f.Add("\xef\xbb\xbfcode\tname\tiso\ttype\trate\tccy\n+1\t\"a \"\"b\"\"\"\tus\tx\t1\tusd\n")
+	f.Add("Listino\n\nPrefissi;Destinazione;Paese;Tipo;Prezzo;Valuta\n39,390-392;It\xe0lia;IT;x;\"1.234,5\";EUR\n;;;;;\n")
+	f.Add("cc|codes|name|country code|type|rate|first increment|next increment|ccy\n0039||a|IT|x|1.6E-2|60|1|EUR\n39|06/02|a|IT|x|€ .5|6|6|EUR\n")
+	f.Add("\xff\xfep\x00r\x00e\x00f\x00i\x00x\x00\n\x00")
 	f.Fuzz(func(t *testing.T, csv string) {
 		events, err := Read(strings.NewReader(csv), options())
 		if err != nil {

@@ -29,6 +29,10 @@ type Shape struct {
 
 	LatePerMille     int // of the calls come hours to days after they ended
 	RepeatedPerMille int // of the calls come twice
+
+	// Made is the share of an hour's calls that are made in a country, drawn for each;
+	// nil: all are.
+	Made func(country string, hour time.Time) float64
 }
 
 // Month is a shape with 1 % late and 0.5 % repeated calls of four switches.
@@ -57,6 +61,14 @@ var (
 	hours = [24]float64{.2, .1, .1, .1, .1, .3, 1, 3, 7, 10, 11, 10, 8, 9, 10, 10, 9, 7, 4, 2.5, 1.5, 1, .6, .4}
 	days  = [7]float64{.15, 1, 1.05, 1.05, 1, .9, .25}
 )
+
+// Busy is how many calls a month has against others, by its weekdays.
+func Busy(month domain.Month) (sum float64) {
+	for day := month.Start(time.UTC).Time(); domain.MonthOf(day) == month; day = day.AddDate(0, 0, 1) {
+		sum += days[day.Weekday()]
+	}
+	return sum
+}
 
 func (s Shape) start() time.Time { return s.Month.Start(time.UTC).Time() }
 
@@ -136,7 +148,10 @@ func byTime(a, b domain.Event) int { return cmp.Compare(a.Time, b.Time) }
 // those that are late and due by then.
 func (g *generator) hour(start time.Time, n int, yield func(domain.Event) bool) bool {
 	for range n {
-		g.going = append(g.going, g.call(start))
+		e, country := g.call(start)
+		if g.Made == nil || g.r.Float64() < g.Made(country, start) {
+			g.going = append(g.going, e)
+		}
 	}
 	if !g.ended(domain.InstantOf(start.Add(time.Hour)), yield) {
 		return false
@@ -176,7 +191,7 @@ func (g *generator) ended(before domain.Instant, yield func(domain.Event) bool) 
 	return true
 }
 
-func (g *generator) call(hour time.Time) domain.Event {
+func (g *generator) call(hour time.Time) (e domain.Event, in string) {
 	// A few users make most of the calls.
 	user := int(float64(g.Users) * math.Pow(g.r.Float64(), 2.2))
 	country := user % len(Countries)
@@ -211,9 +226,9 @@ func (g *generator) call(hour time.Time) domain.Event {
 			id[i*8+b] = byte(v >> (8 * b))
 		}
 	}
-	e := domain.Event{Tenant: g.Tenant, ID: uuid(id), Time: ended, Data: c}
+	e = domain.Event{Tenant: g.Tenant, ID: uuid(id), Time: ended, Data: c}
 	c.Correlation = e.ID
-	return e
+	return e, Countries[country]
 }
 
 // uuid is the random UUID of these bytes, as text.
