@@ -1,6 +1,6 @@
 # The checks themselves are in .ci/run, which needs no make.
 
-.PHONY: build demo test format vet staticcheck race faults switch vuln fuzz bench nightly ci image clean
+.PHONY: build demo test format vet staticcheck race faults switch browser openapi vuln fuzz bench nightly ci image clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/tollbook ./cmd/tollbook
@@ -8,7 +8,7 @@ build:
 demo: build
 	bin/tollbook demo
 
-test format vet staticcheck race faults switch vuln fuzz bench nightly:
+test format vet staticcheck race faults switch browser openapi vuln fuzz bench nightly:
 	.ci/run $@
 
 ci:
