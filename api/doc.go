@@ -15,6 +15,7 @@
 //	tollbook-api.suspense.show            {"position":18231} → [RecordDocument]
 //	tollbook-api.gaps                     [GapsRequest] → projections.GapsDocument
 //	tollbook-api.documents                {"tenant":"contoso"} → [IssuesDocument]
+//	tollbook-api.alerts                   alerts.Request → alerts.Document: the last alerts, and what became of them
 //	tollbook-api.anchor                   the signed anchor of now
 //	tollbook-api.explain                  [ExplainRequest] → [ExplainDocument]: one event, with a proof; of a call, why it costs what it does
 //	tollbook-api.explain.line             [ExplainLineRequest] → projections.LineDocument

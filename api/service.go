@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
+	"tollbook/api/alerts"
 	"tollbook/consumers"
 	"tollbook/consumers/jetstream"
 	"tollbook/domain"
@@ -42,6 +43,7 @@ type Service struct {
 	Explainer *Explainer
 	Log       *slog.Logger
 	Mirror    func() MirrorStatus // nil without one
+	Alerts    *alerts.Announcer
 
 	forecasts forecast.Live
 }
@@ -72,6 +74,7 @@ func (s *Service) endpoints() []endpoint {
 		{"suspense.show", s.suspenseShow},
 		{"gaps", s.gaps},
 		{"documents", s.documents},
+		{"alerts", s.alerts},
 		{"as.*.suspense.recycle", s.suspenseRecycle},
 		{"as.*.suspense.write-off", s.suspenseWriteOff},
 		{"as.*.gaps.waive", s.gapsWaive},

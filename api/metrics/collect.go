@@ -55,6 +55,12 @@ var (
 	descStreamAge      = desc("stream_oldest_age_seconds", "How long the oldest message in the stream has been there; 0 if there is none.")
 	descRequests       = desc("nats_requests_total", "Requests to the NATS service since the start of the process, by endpoint.", "endpoint")
 
+	descAlerts     = desc("alerts_total", "Alerts made since the start of the process, by kind: threshold (a pool has reached a share) or forecast (it will end this month).", "kind")
+	descHookSent   = desc("webhook_delivered_alerts_total", "Alerts that a webhook has taken since the start of the process.", "webhook")
+	descHookFailed = desc("webhook_failed_attempts_total", "Attempts to reach a webhook since the start of the process that failed; they are repeated.", "webhook")
+	descHookLost   = desc("webhook_lost_alerts_total", "Alerts since the start of the process that a webhook will not get: given up after three days, refused as too many waited, or not wanted any more (410).", "webhook")
+	descHookWaits  = desc("webhook_waiting_alerts", "Alerts that wait to be delivered to a webhook.", "webhook")
+
 	descDiskFree = desc("disk_free_bytes", "Room on the disk of the data directory for the engine's user.")
 	descDiskSize = desc("disk_size_bytes", "Size of the disk of the data directory.")
 )

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"tollbook/api"
+	"tollbook/api/alerts"
 	"tollbook/consumers"
 	"tollbook/domain"
 	"tollbook/eventstore"
@@ -41,6 +42,7 @@ type Sources struct {
 	Gaps      *projections.Gaps
 	JetStream natsjs.JetStream
 	Mirror    func() api.MirrorStatus // nil without one
+	Alerts    func() alerts.Totals    // what became of alerts
 	Healthy   func() error            // whether the engine can book what comes now
 	Dir       string                  // the data directory
 	Clock     func() domain.Instant
@@ -72,6 +74,7 @@ func (m *Metrics) Read(ctx context.Context) time.Duration {
 	began := time.Now()
 	var r reading
 	m.readTenants(&r, s)
+	r.readAlerts(s.Alerts())
 	took := time.Since(began)
 
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
@@ -238,6 +241,17 @@ func (r *reading) readRequests(ctx context.Context, s *Sources) error {
 		r.counter(descRequests, float64(e.Requests), e.Name)
 	}
 	return nil
+}
+
+func (r *reading) readAlerts(t alerts.Totals) {
+	r.counter(descAlerts, float64(t.Thresholds), "threshold")
+	r.counter(descAlerts, float64(t.Forecasts), "forecast")
+	for webhook, n := range t.Webhooks {
+		r.counter(descHookSent, float64(n.Delivered), webhook)
+		r.counter(descHookFailed, float64(n.Failed), webhook)
+		r.counter(descHookLost, float64(n.Lost), webhook)
+		r.gauge(descHookWaits, float64(n.Waiting), webhook)
+	}
 }
 
 func (r *reading) readDisk(dir string) error {

@@ -210,6 +210,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 		{"publish", "tollbook-api.as.anna", ""},
 		// The engine's own words.
 		{"publish", "tollbook.contoso.pool.threshold", ""},
+		{"publish", "tollbook.contoso.pool.forecast", ""},
 		{"publish", "tollbook-anchor.contoso", ""},
 		{"publish", "_INBOX_anna.x", ""},
 		{"publish", "_INBOX_mil-1.x", ""},
@@ -251,6 +252,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 		{"listen", "tollbook-anchor.>", askers},
 		{"listen", "tollbook-anchor.contoso", askers},
 		{"listen", "tollbook.*.pool.threshold", operators},
+		{"listen", "tollbook.*.pool.forecast", operators},
 		{"listen", "tollbook.contoso.pool.threshold", operators},
 		{"listen", "tollbook.*.pool.*", ""},
 		{"listen", "_INBOX.>", ""},

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"tollbook/api"
+	"tollbook/api/alerts"
 	"tollbook/api/finance"
 	"tollbook/api/login"
 	"tollbook/api/metrics"
@@ -43,6 +44,8 @@ type EngineConfig struct {
 	HTTPRate   int           // see api.HTTPConfig.Rate
 	Mirror     string        // optional: the directory of a standing second copy of the book
 	Login      natsLogin     // with NATSURL: as whom
+
+	Webhooks []alerts.Webhook // optional: where alerts are posted to
 
 	Access *consumers.Access // see consumers.ServerConfig.Access; of HTTP too
 	TLS    *tls.Config       // optional: of the embedded server and of HTTP
@@ -68,6 +71,7 @@ type Engine struct {
 	server *natsd.Server
 	web    *http.Server
 	mirror *mirroring // nil without one
+	alerts *alerts.Announcer
 	door   *metrics.Door
 	work   *errgroup.Group
 	cancel context.CancelFunc
@@ -132,7 +136,9 @@ func (e *Engine) start(ctx context.Context) error {
 	}
 	e.intake = consumers.NewIntake(book, switches, c.Clock)
 	e.intake.Observe = e.metrics.Booking
-	e.Months.Crossings() // what was crossed before this start was announced then
+	if err := e.openAlerts(); err != nil {
+		return err
+	}
 
 	if err := e.connect(); err != nil {
 		return err
@@ -159,7 +165,6 @@ func (e *Engine) start(ctx context.Context) error {
 		return consumers.Serve(ctx, js, e.intake, watermill.NewSlogLoggerWithLevelMapping(c.Log, quieter))
 	})
 	e.work.Go(func() error { return e.intake.TakeUp(ctx) })
-	e.work.Go(func() error { return e.announce(ctx) })
 	e.work.Go(func() error { return e.probe(ctx, consumers.NewProber(js)) })
 	if err := e.watchAnchors(); err != nil {
 		return err
@@ -183,7 +188,8 @@ func (e *Engine) start(ctx context.Context) error {
 		Book: book, Months: e.Months, Closer: closer, Suspense: &api.Desk{Suspense: suspense, Months: e.Months, Events: book.Events}, Gaps: gaps,
 		Explainer: api.ExplainBook(book, e.Months), Key: e.Key, Intake: e.intake, Clock: c.Clock, Dir: c.Dir,
 	}
-	service := &api.Service{Book: book, Closer: closer, Gaps: gaps, Key: e.Key, Clock: c.Clock, Desk: e.desk.Suspense, Intake: e.intake, Months: e.Months, Explainer: e.desk.Explainer, Log: c.Log}
+	e.work.Go(func() error { return e.alerts.Run(ctx, e.Conn) })
+	service := &api.Service{Book: book, Closer: closer, Gaps: gaps, Key: e.Key, Clock: c.Clock, Desk: e.desk.Suspense, Intake: e.intake, Months: e.Months, Explainer: e.desk.Explainer, Log: c.Log, Alerts: e.alerts}
 	if e.mirror != nil {
 		service.Mirror = e.mirror.status
 	}
@@ -334,32 +340,6 @@ func (e *Engine) probe(ctx context.Context, prober *consumers.Prober) error {
 	}
 }
 
-// announceEvery is how often thresholds are looked at: soon enough for people,
-// seldom enough to cost nothing.
-const announceEvery = 250 * time.Millisecond
-
-// announce publishes the thresholds that pools reach.
-func (e *Engine) announce(ctx context.Context) error {
-	ticker := time.NewTicker(announceEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-		for _, c := range e.Months.Crossings() {
-			subject, payload, err := api.ThresholdEvent(c, e.config.Clock())
-			if err == nil {
-				err = e.Conn.Publish(subject, payload)
-			}
-			if err != nil {
-				e.config.Log.Warn("threshold not announced", "tenant", c.Tenant, "plan", c.Plan, "percent", c.Percent, "error", err)
-			}
-		}
-	}
-}
-
 // Wait returns when a part has failed, or nil when ctx is done.
 func (e *Engine) Wait(ctx context.Context) error {
 	failed := make(chan error, 1)
@@ -401,6 +381,9 @@ func (e *Engine) Stop() error {
 	}
 	if e.mirror != nil {
 		e.mirror.stop()
+	}
+	if e.alerts != nil {
+		errs = append(errs, e.alerts.Close())
 	}
 	if e.Book != nil {
 		errs = append(errs, e.Book.Close())

@@ -56,7 +56,7 @@ func (e *Engine) watch(ctx context.Context, js natsjs.JetStream, suspense *proje
 	}
 	s := metrics.Sources{
 		Book: e.Book, Months: e.Months, Suspense: suspense, Gaps: gaps, JetStream: js,
-		Healthy: func() error { return e.healthy(js) }, Dir: e.config.Dir, Clock: e.config.Clock, Log: e.config.Log,
+		Healthy: func() error { return e.healthy(js) }, Alerts: e.alerts.Totals, Dir: e.config.Dir, Clock: e.config.Clock, Log: e.config.Log,
 	}
 	if e.mirror != nil {
 		s.Mirror = e.mirror.status

@@ -26,6 +26,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"tollbook/api"
+	"tollbook/api/alerts"
 	"tollbook/consumers"
 	"tollbook/domain"
 )
@@ -104,6 +105,11 @@ func newBusyRig(t *testing.T) *rig {
 	dir := t.TempDir()
 	config := mirroredConfig(dir, filepath.Join(t.TempDir(), "mirror"))
 	config.HTTPListen = "127.0.0.1:0"
+	hooks, err := alerts.ReadWebhooks(startListening(t).file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Webhooks = hooks
 	engine, err := StartEngine(context.Background(), config)
 	if err != nil {
 		t.Fatal(err)
@@ -144,6 +150,7 @@ func newBusyRig(t *testing.T) *rig {
 		families, _ := scraped(t, r.Engine)
 		return len(samples(families, "tollbook_anchor_timestamp_seconds")) == 1 && samples(families, "tollbook_mirror_behind_blocks")[""] == 0
 	})
+	r.until("alerts were delivered", func() bool { return r.alerts.Totals().Webhooks["finance"].Delivered == 3 })
 	r.metrics.Read(context.Background())
 	return r
 }
@@ -196,6 +203,12 @@ func TestMetrics(t *testing.T) {
 		"tollbook_stream_bytes":                {"": 0},
 		"tollbook_stream_oldest_age_seconds":   {"": 0},
 		"tollbook_mirror_failing":              {"": 0},
+
+		"tollbook_alerts_total":                   {`kind="threshold"`: 3, `kind="forecast"`: 0},
+		"tollbook_webhook_delivered_alerts_total": {`webhook="finance"`: 3},
+		"tollbook_webhook_failed_attempts_total":  {`webhook="finance"`: 0},
+		"tollbook_webhook_lost_alerts_total":      {`webhook="finance"`: 0},
+		"tollbook_webhook_waiting_alerts":         {`webhook="finance"`: 0},
 	} {
 		if diff := cmp.Diff(want, samples(families, name)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
@@ -234,7 +247,7 @@ func TestMetrics(t *testing.T) {
 		}
 	})
 	t.Run("alerts", func(t *testing.T) {
-		for where, expression := range alerts(t) {
+		for where, expression := range alertRules(t) {
 			checkExpression(t, families, where, expression)
 		}
 	})
@@ -338,8 +351,8 @@ func dashboard(t *testing.T) map[string]string {
 	return all
 }
 
-// alerts are the expressions of the alert rules by their names.
-func alerts(t *testing.T) map[string]string {
+// alertRules are the expressions of the alert rules by their names.
+func alertRules(t *testing.T) map[string]string {
 	t.Helper()
 	file, err := os.Open("../../docs/grafana/alerts.yaml")
 	if err != nil {

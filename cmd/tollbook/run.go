@@ -57,6 +57,7 @@ type cli struct {
 	Audit         auditCmd         `cmd:"" help:"Check an audit pack and make its document again, with nothing but the file."`
 	Diff          diffCmd          `cmd:"" help:"What of a month changed between two positions of the book, and which events did it."`
 	Forecast      forecastCmd      `cmd:"" help:"How a month will probably end: when its pools are used up, and what overage comes to."`
+	Alerts        alertsCmd        `cmd:"" help:"The last alerts: pools that ran out or will, and who was told."`
 	WhatIf        whatIfCmd        `cmd:"" help:"What a month would have been with other licences, plans, decks or grant rules."`
 	RightSize     rightSizeCmd     `cmd:"" help:"The cheapest licences for the calls of some months."`
 	Backup        backupCmd        `cmd:"" help:"Copy the book to a directory or a file, also while an engine runs on it."`

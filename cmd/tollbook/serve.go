@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"tollbook/api/alerts"
 )
 
 // serveCmd runs the engine until it is told to stop (SIGINT, SIGTERM) or a part
@@ -19,6 +21,7 @@ type serveCmd struct {
 	HTTP       string        `name:"http" default:"127.0.0.1:8080" help:"Where the page and the HTTP intake listen; empty: neither."`
 	HTTPRate   int           `name:"http-rate" default:"2000" help:"Requests a second that each user of --auth may post over HTTP; 0: no limit."`
 	Mirror     string        `type:"path" placeholder:"DIR" help:"Keep a second copy of the book here, at best on another disk; made if missing."`
+	Webhooks   string        `type:"path" placeholder:"FILE" help:"Where to post alerts to, of which tenants, signed with which secrets: see docs/OPERATING.md."`
 	logFormat
 	serveAccess
 	natsLogin
@@ -40,6 +43,13 @@ func (c *serveCmd) Run(ctx context.Context, std Streams) error {
 	}
 	if err := c.serveAccess.read(&config); err != nil {
 		return err
+	}
+	if c.Webhooks != "" {
+		hooks, err := alerts.ReadWebhooks(c.Webhooks)
+		if err != nil {
+			return fmt.Errorf("--webhooks: %w", err)
+		}
+		config.Webhooks = hooks
 	}
 	loading := newProgress(std, "reading the book", 0, "events")
 	config.Loading = loading.set
