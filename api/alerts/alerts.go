@@ -119,7 +119,10 @@ func (a *Announcer) resume() error {
 	if err != nil {
 		return err
 	}
-	return a.config.Months.Announced(all)
+	if err := a.config.Months.Announced(all); err != nil {
+		return a.store.damaged(err)
+	}
+	return nil
 }
 
 // Close closes the file, after Run has returned.

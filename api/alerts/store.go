@@ -163,19 +163,22 @@ func (s *store) check(create bool) error {
 		return s.translate(err)
 	}
 	if found != "ok" {
-		return s.damaged(errors.New(strings.Join(strings.Fields(found), " ")))
+		return s.damaged(errors.New(found))
 	}
 	return nil
 }
 
 func (s *store) damaged(err error) error {
-	return fmt.Errorf("%s is damaged (%w): move it away, with its -wal and -shm: the engine then begins a new one, and what is in it and was not delivered is lost", s.path, err)
+	return fmt.Errorf("%s is damaged (%s): move it away, with its -wal and -shm: the engine then begins a new one, and what is in it and was not delivered is lost", s.path, brief(err))
 }
 
 // translate says what an error of SQLite means for whoever runs the engine.
 func (s *store) translate(err error) error {
 	var e *sqlite.Error
-	if !errors.As(err, &e) {
+	switch {
+	case errors.Is(err, errRow):
+		return s.damaged(err)
+	case !errors.As(err, &e):
 		return err
 	}
 	switch e.Code() & 0xff {
@@ -247,11 +250,15 @@ func (s *store) reached() (all []projections.Crossing, err error) {
 	return all, s.translate(err)
 }
 
+// errRow marks a row that is not as it was written.
+var errRow = errors.New("a row can't be read")
+
+// each calls one, which scans a row, for all rows.
 func each(rows *sql.Rows, one func() error) error {
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
 		if err := one(); err != nil {
-			return err
+			return fmt.Errorf("%w: %w", errRow, err)
 		}
 	}
 	return rows.Err()
