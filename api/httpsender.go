@@ -132,6 +132,9 @@ func credential(r *http.Request) (name, password string) {
 	if len(said) < len(scheme) || !strings.EqualFold(said[:len(scheme)], scheme) {
 		return "", ""
 	}
-	name, password, _ = strings.Cut(said[len(scheme):], ".") // a name has no dot
+	name, password, both := strings.Cut(said[len(scheme):], ".") // a name has no dot
+	if !both {
+		return "", "" // it is somebody's token, which is no name to be told in the log
+	}
 	return name, password
 }

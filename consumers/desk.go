@@ -27,6 +27,9 @@ type Resolution struct {
 	// Of recycling:
 	Edited  []byte // read this instead of the record; nil: the record as it came
 	Subject string // read it as if it had come in here; "": where it did
+	// May reports whether records may become a tenant's: edited, one can name another
+	// than it came for. nil: any.
+	May func(tenant string) bool
 }
 
 // What became of a record in suspense.
@@ -78,6 +81,9 @@ func (in *Intake) Recycle(ctx context.Context, positions []uint64, r Resolution)
 		event, refused := in.readAgain(e, data, r)
 		if refused != nil {
 			return Outcome{Reason: refused.Reason, Detail: refused.Detail}
+		}
+		if r.May != nil && !r.May(event.Tenant) {
+			return Outcome{Reason: eventstore.ReasonSubject, Detail: fmt.Sprintf("it would be of tenant %s, of which %s may book nothing: ask an operator of it", event.Tenant, r.By)}
 		}
 		if position, same, known := turn.Look(&event); known && !same {
 			return Outcome{Reason: eventstore.ReasonConflict, Detail: fmt.Sprintf("source %s id %s is booked at position %d with other content", event.Source, domain.MaskNumbers(event.ID), position)}

@@ -35,6 +35,13 @@ type Gaps struct {
 // NewGaps returns the fold of an empty book.
 func NewGaps() *Gaps { return &Gaps{tenants: map[string]map[string]*series{}} }
 
+// Head is how far of the book the fold has come.
+func (g *Gaps) Head() eventstore.Head {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.head
+}
+
 // Follow takes in what comes next; it is an eventstore.Follower.
 func (g *Gaps) Follow(u eventstore.Update) {
 	g.mu.Lock()

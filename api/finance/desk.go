@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"tollbook/api"
+	"tollbook/consumers"
 	"tollbook/projections"
 )
 
@@ -28,20 +29,23 @@ func (d *Desk) Suspended(ctx context.Context, q api.SuspenseRequest) (api.Suspen
 	return tell(d.Suspense.List(ctx, q))
 }
 
-// Record shows one of them, by its position.
-func (d *Desk) Record(ctx context.Context, position uint64) (api.RecordDocument, error) {
+// Record shows one of a tenant's, by its position. What else there may be at it is
+// not told: it may be another's.
+func (d *Desk) Record(ctx context.Context, tenant string, position uint64) (api.RecordDocument, error) {
 	doc, err := d.Suspense.Show(ctx, position)
-	return doc, notFound(err)
+	if api.IsWrong(err) || err == nil && doc.Tenant != tenant {
+		return api.RecordDocument{}, &Error{http.StatusNotFound, fmt.Sprintf("no record of %.63s was suspended at position %d: see the list of those in suspense", tenant, position)}
+	}
+	return tell(doc, err)
 }
 
-// NoRecord is that a tenant has no such record in suspense.
-func NoRecord(tenant string, position uint64) error {
-	return &Error{http.StatusNotFound, fmt.Sprintf("no record of %.63s was suspended at position %d: see the list of those in suspense", tenant, position)}
-}
-
-// Recycle reads records again, as they came or edited, and books them.
-func (d *Desk) Recycle(ctx context.Context, who string, q api.ResolveRequest) (api.ResolveDocument, error) {
-	return tell(d.Suspense.Resolve(ctx, who, q, d.Intake.Recycle))
+// Recycle reads records again, as they came or edited, and books those that are of
+// tenants that who may act for.
+func (d *Desk) Recycle(ctx context.Context, who Person, q api.ResolveRequest) (api.ResolveDocument, error) {
+	return tell(d.Suspense.Resolve(ctx, who.Name, q, func(ctx context.Context, positions []uint64, r consumers.Resolution) ([]consumers.Outcome, error) {
+		r.May = func(tenant string) bool { return who.Admit(tenant, true) == nil }
+		return d.Intake.Recycle(ctx, positions, r)
+	}))
 }
 
 // WriteOff gives records up.

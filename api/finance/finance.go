@@ -63,14 +63,6 @@ func told(err error) error {
 // tell is told for the results of a function.
 func tell[T any](value T, err error) (T, error) { return value, told(err) }
 
-// notFound is told of what the book has not.
-func notFound(err error) error {
-	if api.IsWrong(err) {
-		return &Error{http.StatusNotFound, err.Error()}
-	}
-	return told(err)
-}
-
 func monthOf(tenant, month string) (domain.Month, error) {
 	if !consumers.ValidTenant(tenant) {
 		return 0, &Error{http.StatusBadRequest, "tenant " + quoted(tenant) + ": must be 1 to 63 of a-z, 0-9 and -"}

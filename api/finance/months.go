@@ -151,8 +151,8 @@ func (d *Desk) Changes(ctx context.Context, tenant, month string, from, to uint6
 	if to == 0 {
 		to = end
 	}
-	if from > to || to > end {
-		return projections.DiffDocument{}, &Error{http.StatusBadRequest, fmt.Sprintf("from %d to %d: positions must be in order, and the book has %d events", from, to, end)}
+	if from == 0 || from > to || to > end {
+		return projections.DiffDocument{}, &Error{http.StatusBadRequest, fmt.Sprintf("from %d to %d: positions begin at 1 and must be in order, and the book has %d events", from, to, end)}
 	}
 	return projections.Diff(ctx, d.Book.Walk(), tenant, id, from, to, projections.DiffLimits{Calls: changesListed, Events: changesListed}, nil)
 }

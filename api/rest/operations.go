@@ -77,11 +77,15 @@ func following(d *projections.AsOf, next *projections.After) string {
 	if next == nil {
 		return ""
 	}
-	c := cursor{After: next}
+	return cursor{At: pinned(d), After: next}.String()
+}
+
+// pinned is the position that the pages after this one are of.
+func pinned(d *projections.AsOf) uint64 {
 	if d.Status == projections.StatusDraft {
-		c.At = d.Position // what is issued stays as it is by itself
+		return d.Position
 	}
-	return c.String()
+	return 0 // what is issued stays as it is by itself
 }
 
 type tenantsDocument struct {
@@ -114,7 +118,7 @@ func (a *API) register() {
 	d := a.Desk
 	personal, moves := metaPersonal, metaMoves
 
-	add(a, operation{id: "list-tenants", method: http.MethodGet, path: "/tenants", tag: ofMonths, summary: "Tenants with anything in the book"},
+	add(a, operation{id: "list-tenants", method: http.MethodGet, path: "/tenants", tag: ofMonths, summary: "Tenants with anything in the book", meta: []string{moves}}, // and whose the asker sees
 		func(_ context.Context, who finance.Person, _ *struct{}) (doc tenantsDocument, _ string, _ error) {
 			doc.Tenants = []finance.TenantInfo{}
 			for _, t := range d.Tenants() {
@@ -152,7 +156,7 @@ func (a *API) register() {
 				Tenant: in.Tenant, Month: in.Month, Plan: in.Plan, Country: in.Country, User: in.User, From: c.From, Limit: in.Limit, AsOf: api.AsOf{At: max(c.At, in.At)},
 			})
 			if doc.Next != 0 {
-				next = cursor{At: c.At, From: doc.Next}.String()
+				next = cursor{At: pinned(&doc.AsOf), From: doc.Next}.String()
 			}
 			return doc, next, err
 		})
@@ -275,15 +279,16 @@ func (a *API) register() {
 		TenantPath
 		Body struct {
 			Source string `json:"source"`
-			From   uint64 `json:"from" minimum:"1"`
-			To     uint64 `json:"to" minimum:"1"`
+			// Digits, as the list of gaps has them.
+			From projections.Number `json:"from" pattern:"^[0-9]{1,20}$"`
+			To   projections.Number `json:"to" pattern:"^[0-9]{1,20}$"`
 			Reason
 		}
 	}
 	act(a, operation{id: "waive-gap", path: "/tenants/{tenant}/gaps/waivers", tag: ofDesks, summary: "Give numbers of a source up that are all missing"},
-		func(ctx context.Context, who string, in *gapWaiver) (api.WaiveDocument, error) {
+		func(ctx context.Context, who finance.Person, in *gapWaiver) (api.WaiveDocument, error) {
 			b := &in.Body
-			return d.WaiveGap(ctx, who, api.WaiveRequest{Tenant: in.Tenant, Source: b.Source, From: projections.Number(b.From), To: projections.Number(b.To), Why: b.Why})
+			return d.WaiveGap(ctx, who.Name, api.WaiveRequest{Tenant: in.Tenant, Source: b.Source, From: b.From, To: b.To, Why: b.Why})
 		})
 	type suspenseQuery struct {
 		TenantPath
@@ -302,7 +307,7 @@ func (a *API) register() {
 	}
 	get(a, operation{id: "get-record", path: "/tenants/{tenant}/suspense/{position}", tag: ofDesks, summary: "One record in suspense, as it came", meta: []string{personal}},
 		func(ctx context.Context, in *recordPath) (api.RecordDocument, error) {
-			return a.record(ctx, in.Tenant, in.Position)
+			return d.Record(ctx, in.Tenant, in.Position)
 		})
 	type resolveBody struct {
 		TenantPath
@@ -317,12 +322,12 @@ func (a *API) register() {
 			Subject   string   `json:"subject,omitzero" doc:"As if it had come in here; of one record only."`
 		}
 	}
-	resolve := func(do func(context.Context, string, api.ResolveRequest) (api.ResolveDocument, error)) func(context.Context, string, *resolveBody) (api.ResolveDocument, error) {
-		return func(ctx context.Context, who string, in *resolveBody) (doc api.ResolveDocument, err error) {
+	resolve := func(do func(context.Context, finance.Person, api.ResolveRequest) (api.ResolveDocument, error)) func(context.Context, finance.Person, *resolveBody) (api.ResolveDocument, error) {
+		return func(ctx context.Context, who finance.Person, in *resolveBody) (doc api.ResolveDocument, err error) {
 			b := &in.Body
 			q := api.ResolveRequest{Positions: b.Positions, Why: b.Why, DryRun: b.DryRun, Edited: b.Edited, Subject: b.Subject}
 			for _, position := range b.Positions {
-				if _, err := a.record(ctx, in.Tenant, position); err != nil {
+				if _, err := d.Record(ctx, in.Tenant, position); err != nil {
 					return doc, err
 				}
 			}
@@ -332,12 +337,15 @@ func (a *API) register() {
 			return do(ctx, who, q)
 		}
 	}
-	act(a, operation{id: "recycle-records", path: "/tenants/{tenant}/suspense/recycle", tag: ofDesks, summary: "Read records in suspense again, as they came or edited, and book them"}, resolve(d.Recycle))
-	act(a, operation{id: "write-off-records", path: "/tenants/{tenant}/suspense/write-off", tag: ofDesks, summary: "Give records in suspense up"}, resolve(d.WriteOff))
+	act(a, operation{id: "recycle-records", path: "/tenants/{tenant}/suspense/recycle", tag: ofDesks, summary: "Read records in suspense again, as they came or edited, and book them", meta: []string{personal}}, resolve(d.Recycle))
+	act(a, operation{id: "write-off-records", path: "/tenants/{tenant}/suspense/write-off", tag: ofDesks, summary: "Give records in suspense up", meta: []string{personal}},
+		resolve(func(ctx context.Context, who finance.Person, q api.ResolveRequest) (api.ResolveDocument, error) {
+			return d.WriteOff(ctx, who.Name, q)
+		}))
 
 	get(a, operation{id: "list-documents", path: "/tenants/{tenant}/documents", tag: ofClosing, summary: "What was issued"},
 		func(_ context.Context, in *TenantPath) (api.IssuesDocument, error) { return d.Documents(in.Tenant) })
-	get(a, operation{id: "check-document", path: "/tenants/{tenant}/months/{month}/check", tag: ofClosing, summary: "Make an issued document again from the book alone, and compare the bytes"},
+	get(a, operation{id: "check-document", path: "/tenants/{tenant}/months/{month}/check", tag: ofClosing, summary: "Make an issued document again from the book alone, and compare the bytes", meta: []string{moves}}, // with the disk
 		func(ctx context.Context, in *MonthPath) (checkDocument, error) {
 			i, err := d.Check(ctx, in.Tenant, in.Month)
 			doc := checkDocument{Number: i.Number, Month: in.Month, Holds: true}
@@ -354,8 +362,8 @@ func (a *API) register() {
 			return d.Checklist(ctx, in.Tenant, in.Month)
 		})
 	act(a, operation{id: "close-month", path: "/tenants/{tenant}/months/{month}/close", tag: ofClosing, summary: "Close a month and issue its document, or say what keeps it open"},
-		func(ctx context.Context, who string, in *MonthPath) (api.CloseDocument, error) {
-			return d.Close(ctx, who, api.CloseRequest{Tenant: in.Tenant, Month: in.Month})
+		func(ctx context.Context, who finance.Person, in *MonthPath) (api.CloseDocument, error) {
+			return d.Close(ctx, who.Name, api.CloseRequest{Tenant: in.Tenant, Month: in.Month})
 		})
 	type exceptionWaiver struct {
 		MonthPath
@@ -365,8 +373,8 @@ func (a *API) register() {
 		}
 	}
 	act(a, operation{id: "waive-exceptions", path: "/tenants/{tenant}/months/{month}/waivers", tag: ofClosing, summary: "Let a month close in spite of its exceptions of a kind, as many as there are now"},
-		func(ctx context.Context, who string, in *exceptionWaiver) (api.ExceptionDocument, error) {
-			return d.WaiveException(ctx, who, api.ExceptionRequest{Tenant: in.Tenant, Month: in.Month, Exception: in.Body.Exception, Why: in.Body.Why})
+		func(ctx context.Context, who finance.Person, in *exceptionWaiver) (api.ExceptionDocument, error) {
+			return d.WaiveException(ctx, who.Name, api.ExceptionRequest{Tenant: in.Tenant, Month: in.Month, Exception: in.Body.Exception, Why: in.Body.Why})
 		})
 
 	a.registerDecks()
@@ -421,15 +429,6 @@ type deckChange struct {
 	Deck    string `json:"deck" doc:"Instead of this one."`
 	Use     string `json:"use" doc:"This deck of the book, in the versions in force."`
 	Version string `json:"version,omitzero" doc:"Only this version of it, all month."`
-}
-
-// record is a record in suspense of the tenant.
-func (a *API) record(ctx context.Context, tenant string, position uint64) (api.RecordDocument, error) {
-	doc, err := a.Desk.Record(ctx, position)
-	if err == nil && doc.Tenant != tenant {
-		return api.RecordDocument{}, finance.NoRecord(tenant, position)
-	}
-	return doc, err
 }
 
 func (a *API) registerDecks() {
@@ -488,8 +487,8 @@ func (a *API) registerDecks() {
 		RawBody       []byte `contentType:"text/csv"`
 	}
 	act(a, operation{id: "stage-deck", path: "/tenants/{tenant}/deck-stages", tag: ofDecks, summary: "Look at a deck's CSV file and keep it beside the book, to be activated", body: finance.MaxDeckBytes},
-		func(ctx context.Context, who string, in *stageBody) (finance.DeckStage, error) {
-			return d.StageDeck(ctx, who, bytes.NewReader(in.RawBody), finance.DeckRequest{
+		func(ctx context.Context, who finance.Person, in *stageBody) (finance.DeckStage, error) {
+			return d.StageDeck(ctx, who.Name, bytes.NewReader(in.RawBody), finance.DeckRequest{
 				Tenant: in.Tenant, Deck: in.Deck, Version: in.Version, EffectiveFrom: in.EffectiveFrom, Currency: in.Currency, File: in.File,
 			})
 		})
@@ -501,11 +500,11 @@ func (a *API) registerDecks() {
 		}
 	}
 	act(a, operation{id: "activate-deck", path: "/tenants/{tenant}/deck-stages/{stage}/activate", tag: ofDecks, summary: "Publish a staged version"},
-		func(ctx context.Context, who string, in *activation) (stage finance.DeckStage, err error) {
+		func(ctx context.Context, who finance.Person, in *activation) (stage finance.DeckStage, err error) {
 			if err := d.OfTenant(in.Tenant, in.Stage); err != nil {
 				return stage, err
 			}
-			return d.ActivateDeck(ctx, who, in.Stage, in.Body.Force)
+			return d.ActivateDeck(ctx, who.Name, in.Stage, in.Body.Force)
 		})
 }
 

@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -19,6 +20,7 @@ import (
 	"github.com/klauspost/compress/gzhttp"
 
 	"tollbook/api/finance"
+	"tollbook/domain"
 	"tollbook/projections"
 )
 
@@ -31,6 +33,10 @@ const (
 
 // maxBody is how many bytes a request may have, but for decks.
 const maxBody = 8 << 20
+
+// readWithin is how long a client may take to send a request, as to any handler of
+// the engine.
+const readWithin = time.Minute
 
 // A Config is what the API answers from, and whom.
 type Config struct {
@@ -77,7 +83,11 @@ func New(c Config) *API {
 	whole.HandleFunc("GET "+Prefix+"/tenants/{tenant}/months/{month}/export", a.export)
 	whole.HandleFunc("GET "+Prefix+"/events", a.events)
 	whole.Handle("/", gzhttp.GzipHandler(mux))
-	a.handler = http.NewCrossOriginProtection().Handler(whole)
+	guard := http.NewCrossOriginProtection()
+	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a.fail(w, r, &finance.Error{Status: http.StatusForbidden, Detail: "a page of another site asks for this: ask from a program, or from the engine's own pages"})
+	}))
+	a.handler = guard.Handler(whole)
 	return a
 }
 
@@ -87,10 +97,14 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.handler.Serv
 // Close ends the streams that would go on for ever.
 func (a *API) Close() { a.closing.Do(func() { close(a.closed) }) }
 
-// config is the document without its operations, and how bodies are written.
-func config(program string) huma.Config {
+// Huma has these once for the whole program, which may have more than one API.
+func init() {
 	huma.NewError = newProblem
 	huma.DefaultArrayNullable = false // a list of nothing is []
+}
+
+// config is the document without its operations, and how bodies are written.
+func config(program string) huma.Config {
 	registry := huma.NewMapRegistry("#/components/schemas/", nameOf)
 	registry.RegisterTypeAlias(reflect.TypeFor[jsontext.Value](), reflect.TypeFor[anyJSON]())
 	registry.RegisterTypeAlias(reflect.TypeFor[projections.Number](), reflect.TypeFor[string]())
@@ -174,9 +188,12 @@ func (a *API) enter(ctx huma.Context, next func(huma.Context)) {
 	w.Header().Set("Cache-Control", "private, no-cache")
 	q := asked{who: person, url: *r.URL}
 	if op.Method == http.MethodGet && op.Metadata[metaMoves] == nil {
-		// Weak, as packed bytes have the same tag.
-		q.tag = fmt.Sprintf(`W/"%d-%s"`, a.Desk.Months.Head().Events, a.Program)
-		if r.Header.Get("If-None-Match") == q.tag {
+		// Weak, as packed bytes have the same tag. The gaps are told last of what is
+		// booked: whatever is answered has come as far as they have, or further. The
+		// hash tells another book of as many events.
+		head := a.Desk.Gaps.Head()
+		q.tag = fmt.Sprintf(`W/"%d-%x-%s"`, head.Events, head.Hash[:8], a.Program)
+		if known(r.Header.Values("If-None-Match"), q.tag) {
 			w.Header().Set("ETag", q.tag)
 			w.WriteHeader(http.StatusNotModified)
 			return
@@ -186,6 +203,18 @@ func (a *API) enter(ctx huma.Context, next func(huma.Context)) {
 		a.Read(r, person, tenant, op.OperationID)
 	}
 	next(huma.WithValue(ctx, askedKey{}, q))
+}
+
+// known reports whether a list of If-None-Match has the tag.
+func known(lists []string, tag string) bool {
+	for _, list := range lists {
+		for one := range strings.SplitSeq(list, ",") {
+			if one = strings.TrimSpace(one); one == "*" || strings.TrimPrefix(one, "W/") == strings.TrimPrefix(tag, "W/") {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // admit is who asks, if they may.
@@ -256,8 +285,8 @@ func newProblem(status int, text string, errs ...error) huma.StatusError {
 // problem is what an error is answered as.
 func (a *API) problem(err error) *Problem {
 	status, detail := finance.StatusOf(err)
-	if status >= http.StatusInternalServerError {
-		a.Log.Error("HTTP API", "error", err)
+	if status >= http.StatusInternalServerError && !errors.Is(err, context.Canceled) { // by a client that has gone
+		a.Log.Error("HTTP API", "error", domain.MaskNumbers(err.Error()))
 	}
 	return &Problem{http.StatusText(status), status, detail}
 }
@@ -308,7 +337,7 @@ type operation struct {
 func add[I, D any](a *API, o operation, do func(context.Context, finance.Person, *I) (D, string, error)) {
 	op := huma.Operation{
 		OperationID: o.id, Method: o.method, Path: Prefix + o.path, Tags: []string{o.tag}, Summary: o.summary,
-		Metadata: map[string]any{}, MaxBodyBytes: o.body, Errors: []int{400, 401, 403, 404, 409, 422, 503},
+		Metadata: map[string]any{}, BodyReadTimeout: readWithin, MaxBodyBytes: o.body, Errors: []int{400, 401, 403, 404, 409, 422, 503},
 	}
 	if o.body == 0 {
 		op.MaxBodyBytes = maxBody
@@ -344,11 +373,11 @@ func get[I, D any](a *API, o operation, do func(context.Context, *I) (D, error))
 }
 
 // act registers a decision of somebody.
-func act[I, D any](a *API, o operation, do func(context.Context, string, *I) (D, error)) {
+func act[I, D any](a *API, o operation, do func(context.Context, finance.Person, *I) (D, error)) {
 	o.method = http.MethodPost
 	o.meta = append(o.meta, metaActs)
 	add(a, o, func(ctx context.Context, who finance.Person, in *I) (doc D, _ string, err error) {
-		doc, err = do(ctx, who.Name, in)
+		doc, err = do(ctx, who, in)
 		return doc, "", err
 	})
 }

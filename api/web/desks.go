@@ -60,12 +60,9 @@ type recordView struct {
 }
 
 func (p *Page) showRecord(q *request, status int, at uint64, form url.Values, outcomes []consumers.Outcome) error {
-	doc, err := p.Desk.Record(q.Context(), at)
+	doc, err := p.Desk.Record(q.Context(), q.view.Tenant, at)
 	if err != nil {
 		return err
-	}
-	if doc.Tenant != q.view.Tenant {
-		return &finance.Error{Status: http.StatusNotFound, Detail: "position " + strconv.FormatUint(at, 10) + " is no record of " + q.view.Tenant + ": see its list of suspense"}
 	}
 	body := recordView{Document: doc, Raw: printable(doc.Raw), Edited: printable(doc.Edited), Outcomes: outcomes}
 	body.Text = utf8.Valid(doc.Raw) && !strings.ContainsRune(string(doc.Raw), 0)
@@ -114,12 +111,9 @@ func (p *Page) resolve(q *request) error {
 	do := form.Get("do")
 	ask := api.ResolveRequest{Why: strings.TrimSpace(form.Get("why")), DryRun: do == "try"}
 	if at != 0 {
-		record, err := p.Desk.Record(q.Context(), at)
+		record, err := p.Desk.Record(q.Context(), v.Tenant, at)
 		if err != nil {
 			return err
-		}
-		if record.Tenant != v.Tenant {
-			return finance.NoRecord(v.Tenant, at)
 		}
 		ask.Positions = []uint64{at}
 		if do != "write-off" {
@@ -136,7 +130,7 @@ func (p *Page) resolve(q *request) error {
 	var doc api.ResolveDocument
 	switch do {
 	case "try", "recycle":
-		doc, err = p.Desk.Recycle(q.Context(), v.Person, ask)
+		doc, err = p.Desk.Recycle(q.Context(), q.person, ask)
 	case "write-off":
 		doc, err = p.Desk.WriteOff(q.Context(), v.Person, ask)
 	default:

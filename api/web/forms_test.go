@@ -88,7 +88,7 @@ func TestMonthEnd(t *testing.T) {
 	recycled.want(t, http.StatusSeeOther, "")
 	page = r.get(show)
 	page.want(t, http.StatusOK, "a digit was lost")
-	if doc, err := r.desk.Record(t.Context(), record); err != nil || doc.Resolution != "recycled" || doc.By != "page" || strings.Contains(string(doc.Edited), "\r") {
+	if doc, err := r.desk.Record(t.Context(), "contoso", record); err != nil || doc.Resolution != "recycled" || doc.By != "page" || strings.Contains(string(doc.Edited), "\r") {
 		t.Errorf("%v, %+v", err, doc)
 	}
 

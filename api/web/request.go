@@ -26,6 +26,7 @@ type request struct {
 	month  domain.Month
 	failed int // the status of what did not work, where the page is shown again
 	view   *view
+	person finance.Person
 }
 
 // A view is a page and what the layout shows around it.
@@ -121,7 +122,7 @@ func (p *Page) enter(q *request) error {
 	}
 	v := q.view
 	v.SignedIn = p.Guard != nil
-	v.Person = person.Name
+	q.person, v.Person = person, person.Name
 	v.Tenant = q.PathValue("tenant")
 	v.Search = q.URL.Query().Get("q")
 	for _, t := range p.Desk.Tenants() {
@@ -140,11 +141,8 @@ func (p *Page) enter(q *request) error {
 	_, act := person.May(tenant)
 	v.Act = act
 	known := slices.IndexFunc(v.Tenants, func(t finance.TenantInfo) bool { return t.Tenant == tenant })
-	if tenant == domain.NoTenant && q.URL.Path == "/"+tenant+"/suspense" {
-		v.Tenant = tenant // whose records these are can't be read
-		return nil
-	}
-	if known < 0 {
+	nobodys := tenant == domain.NoTenant && q.URL.Path == "/"+tenant+"/suspense"
+	if known < 0 && !nobodys {
 		return &finance.Error{Status: http.StatusNotFound, Detail: fmt.Sprintf("no tenant %.63q has anything in the book: see the list on the first page", tenant)}
 	}
 	name := q.PathValue("month")
@@ -153,10 +151,13 @@ func (p *Page) enter(q *request) error {
 			return &finance.Error{Status: http.StatusNotFound, Detail: fmt.Sprintf("no page %.80q: months are written as 2026-10", q.URL.Path)}
 		}
 	}
-	if p.Read != nil && q.Method == http.MethodGet {
-		p.Read(q.Request, person, tenant, "page")
+	if p.Read != nil {
+		p.Read(q.Request, person, tenant, "page") // forms too: what came of them is shown
 	}
 	v.Tenant, v.Month = tenant, name
+	if nobodys {
+		return nil // whose records these are can't be read
+	}
 	v.Months = p.monthsOf(v.Tenants[known])
 	if name == "" && len(v.Months) > 0 {
 		v.Month = v.Months[0].Month
@@ -260,7 +261,7 @@ func (p *Page) fail(q *request, err error) {
 		return
 	}
 	if status >= 500 {
-		p.Log.Warn("page", "path", domain.MaskNumbers(q.URL.Path), "error", domain.MaskNumbers(detail))
+		p.Log.Warn("page", "path", domain.MaskNumbers(q.URL.Path), "error", domain.MaskNumbers(err.Error()))
 	}
 	back := "/"
 	if q.view.Tenant != "" {

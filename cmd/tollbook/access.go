@@ -206,6 +206,14 @@ type credential struct {
 	NATS        string `name:"nats" default:"nats://127.0.0.1:4222" env:"TOLLBOOK_NATS" placeholder:"URL" help:"Where the user will find the engine's NATS server; only printed."`
 }
 
+// unused refuses what is asked of a credential that is not to be made.
+func (c credential) unused() error {
+	if c.UsePassword || c.Out != "" {
+		return errors.New("--password and --out are of a login on NATS, and --token is none: give one or the other")
+	}
+	return nil
+}
+
 // passwordBytes of randomness make 32 characters, which nobody guesses however
 // fast their hash is. A slow one would only hold up connecting on a busy machine.
 const passwordBytes = 20
@@ -339,7 +347,7 @@ func (c *addSwitchCmd) Run(std Streams) error {
 // withToken is how somebody proves themselves over HTTP instead of on NATS.
 type withToken struct {
 	Token   bool     `help:"A token for the page and the HTTP API, instead of a login on NATS."`
-	Tenants []string `placeholder:"TENANT,…" help:"With --token: only these tenants."`
+	Tenants []string `sep:"none" placeholder:"TENANT,…" help:"With --token: only these tenants."`
 	Expires string   `placeholder:"2027-01-01" help:"With --token: no longer from this day (UTC) or time on."`
 }
 
@@ -349,6 +357,15 @@ func (t withToken) Validate() error {
 		return errors.New("--tenants and --expires go with --token")
 	}
 	return nil
+}
+
+// tenants are those named. One without a name is kept, to be refused: no tenants
+// would be all of them.
+func (t withToken) tenants() (list []string) {
+	for _, names := range t.Tenants {
+		list = append(list, strings.Split(names, ",")...)
+	}
+	return list
 }
 
 // tokenBytes of randomness nobody guesses, so that a fast hash keeps them.
@@ -399,7 +416,10 @@ type addOperatorCmd struct {
 
 func (c *addOperatorCmd) Run(std Streams) error {
 	if c.Token {
-		return addToken(std, c.Auth, consumers.User{Name: c.Name, Role: consumers.RoleOperator, Tenants: c.Tenants}, c.Expires, rand.Reader)
+		if err := c.unused(); err != nil {
+			return err
+		}
+		return addToken(std, c.Auth, consumers.User{Name: c.Name, Role: consumers.RoleOperator, Tenants: c.tenants()}, c.Expires, rand.Reader)
 	}
 	return c.add(std, c.Auth, consumers.User{Name: c.Name, Role: consumers.RoleOperator}, rand.Reader)
 }
@@ -413,7 +433,10 @@ type addReaderCmd struct {
 
 func (c *addReaderCmd) Run(std Streams) error {
 	if c.Token {
-		return addToken(std, c.Auth, consumers.User{Name: c.Name, Role: consumers.RoleReader, Tenants: c.Tenants}, c.Expires, rand.Reader)
+		if err := c.unused(); err != nil {
+			return err
+		}
+		return addToken(std, c.Auth, consumers.User{Name: c.Name, Role: consumers.RoleReader, Tenants: c.tenants()}, c.Expires, rand.Reader)
 	}
 	return c.add(std, c.Auth, consumers.User{Name: c.Name, Role: consumers.RoleReader}, rand.Reader)
 }

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -16,6 +19,7 @@ import (
 
 	"tollbook/api/login"
 	"tollbook/consumers"
+	"tollbook/domain"
 	"tollbook/eventstore"
 )
 
@@ -76,6 +80,12 @@ func TestTokens(t *testing.T) {
 		"past":     token("add-reader", "paul", "--token", "--expires", "2026-10-20"),
 		"scraper":  token("add-metrics", "prometheus"),
 	}
+	for want, args := range map[string][]string{
+		"tenants: each must be":       {"--token", "--tenants", ""}, // not all of them
+		"--password and --out are of": {"--token", "--password"},
+	} {
+		refused(t, exitFailed, want, append([]string{"access", "add-reader", "nobody", "--auth", auth}, args...)...)
+	}
 	file, err := os.ReadFile(auth)
 	if err != nil || strings.Contains(string(file), consumers.TokenPrefix) {
 		t.Fatalf("%v: the file has a token: %s", err, file)
@@ -90,8 +100,9 @@ func TestTokens(t *testing.T) {
 	now := new(setClock)
 	now.set("2026-10-23T12:00:00Z")
 	dir := t.TempDir()
+	var log bytes.Buffer
 	engine, err := StartEngine(context.Background(), EngineConfig{
-		Dir: dir, NATSListen: "127.0.0.1:0", NATSSync: time.Minute, HTTPListen: "127.0.0.1:0", Access: &access, Clock: now.now, Log: slog.New(slog.DiscardHandler),
+		Dir: dir, NATSListen: "127.0.0.1:0", NATSSync: time.Minute, HTTPListen: "127.0.0.1:0", Access: &access, Clock: now.now, Log: slog.New(slog.NewTextHandler(&log, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -132,6 +143,10 @@ func TestTokens(t *testing.T) {
 		{"reader", "/contoso/2026-10", "", 200},
 		{"reader", "/fabrikam/2026-10", "", 403},
 		{"reader", "/contoso/exceptions", "month=2026-10&exception=unrated&why=x", 403},
+		{"auditor", "/-/suspense", "", 200},
+		{"reader", "/-/suspense", "", 403},
+		{"reader", "/contoso/suspense?position=1", "", 404},
+		{"operator", "/v1/events", `{}`, 401}, // which takes switches' passwords
 		{"nobody", "/metrics", "", 401},
 		{"scraper", "/metrics", "", 200},
 		{"auditor", "/metrics", "", 200},
@@ -150,6 +165,28 @@ func TestTokens(t *testing.T) {
 	tenants := askHTTP(t, stay, engine.HTTPAddress+"/api/v1/tenants", tokens["reader"], "").text
 	if strings.Contains(tenants, "fabrikam") || !strings.Contains(tenants, "contoso") {
 		t.Errorf("the reader's tenants: %s", tenants)
+	}
+
+	// Whoever may act for some tenants can't make a record of theirs one of others.
+	foreign := ndjson([]domain.Event{someCall("northwind", "foreign", "user000@northwind.example", 60)})
+	for i, subject := range []string{"tollbook.contoso.events", "tollbook.-.events"} {
+		unread := strings.Replace(string(ndjson([]domain.Event{someCall("contoso", fmt.Sprint("unread-", i), "user000@contoso.example", 60)})), `"time":"`, `"time":"not `, 1)
+		results, err := engine.intake.Receive(context.Background(), consumers.Message{
+			Subject: subject, Payload: []byte(unread), Header: func(string) string { return "" }, AnyTenant: true,
+		})
+		if err != nil || results[0].Status != eventstore.Suspended {
+			t.Fatalf("%+v %v", results, err)
+		}
+		for _, as := range []string{"tollbook.northwind.events", "tollbook.-.events", ""} {
+			body := fmt.Sprintf(`{"positions":[%d],"subject":%q,"edited":%q}`, results[0].Position, as, base64.StdEncoding.EncodeToString(foreign))
+			got := askHTTP(t, stay, engine.HTTPAddress+"/api/v1/tenants/contoso/suspense/recycle", tokens["operator"], body)
+			if got.status != http.StatusOK || !strings.Contains(got.text, `"status":"refused"`) {
+				t.Errorf("a record that came to %s, read as of %q: %d %s", subject, as, got.status, got.text)
+			}
+		}
+	}
+	if _, booked := engine.Book.Find("northwind", "switch/mil-1", "foreign"); booked {
+		t.Error("otto has booked a call of northwind")
 	}
 
 	jar, err := cookiejar.New(nil)
@@ -204,6 +241,7 @@ func TestTokens(t *testing.T) {
 	for _, want := range []string{
 		`{"at":"2026-10-23T12:00:00Z","what":"get-month","who":"rita","from":"127.0.0.1","tenant":"contoso","path":"/api/v1/tenants/contoso/months/2026-10"}`,
 		`"what":"export","who":"rita"`, `"what":"page","who":"otto","from":"127.0.0.1","tenant":"contoso","path":"/contoso/2026-10"`,
+		`"what":"page","who":"ada","from":"127.0.0.1","tenant":"-","path":"/-/suspense"`, `"what":"recycle-records","who":"otto"`,
 	} {
 		if !strings.Contains(string(lines), want) {
 			t.Errorf("the access log has no %s:\n%s", want, lines)
@@ -211,5 +249,8 @@ func TestTokens(t *testing.T) {
 	}
 	if strings.Contains(string(lines), `"tenant":"fabrikam","path":"/api`) {
 		t.Errorf("what was refused was read:\n%s", lines)
+	}
+	if said := log.String() + string(lines); strings.Contains(said, consumers.TokenPrefix) || !strings.Contains(said, "HTTP request refused") {
+		t.Errorf("a token is in a log, or who was refused is not:\n%s", said)
 	}
 }

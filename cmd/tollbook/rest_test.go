@@ -129,7 +129,7 @@ func TestREST(t *testing.T) {
 	}
 
 	// What the asker has is not sent again.
-	tag := ask("/months/2026-10", "", http.StatusOK).header.Get("ETag")
+	tag := `"other", ` + ask("/months/2026-10", "", http.StatusOK).header.Get("ETag")
 	again := func() int {
 		request, err := http.NewRequestWithContext(context.Background(), http.MethodGet, base+"/months/2026-10", nil)
 		if err != nil {
@@ -178,6 +178,8 @@ func TestREST(t *testing.T) {
 	}{
 		{"/months/2026-1", "", 400, "2026-1"},
 		{"/months/2026-10?at=99999999", "", 400, "99999999"},
+		{"/months/2026-10/changes?from=0", "", 400, "from 0"},
+		{"/gaps/waivers", `{"source":"switch/mil-1","from":"two","to":"3","why":"x"}`, 422, "body.from"},
 		{"/months/2026-10?at=x", "", 422, "query.at"},
 		{"/months/2026-10?and=more", "", 422, "query.and"},
 		{"/months/2026-10/calls?cursor=x", "", 400, "cursor"},
@@ -188,7 +190,7 @@ func TestREST(t *testing.T) {
 		{"/suspense/recycle", `{"positions":[1]}`, 404, "position 1"},
 		{"/suspense/recycle", `{"position":[1]}`, 422, "body.position"},
 		{"/suspense/recycle", `{`, 400, ""},
-		{"/gaps/waivers", `{"source":"switch/mil-1","from":2,"to":1,"why":"x"}`, 400, ""},
+		{"/gaps/waivers", `{"source":"switch/mil-1","from":"2","to":"1","why":"x"}`, 400, ""},
 		{"/months/2026-10/waivers", `{"exception":"none","why":"x"}`, 422, "body.exception"},
 		{"/months/2026-09/check", "", 404, "2026-09"},
 		{"/decks/none", "", 404, "none"},
