@@ -194,9 +194,9 @@ func printDecks(w writer, d finance.DecksDocument, p paint) {
 	for _, s := range d.Stages {
 		activated := "–"
 		if s.Activated != nil {
-			activated = s.Activated.At + " by " + s.Activated.By
+			activated = toSecond(s.Activated.At) + " by " + s.Activated.By
 		}
-		t.row(nil, s.ID[:12], s.Deck, s.Version, s.EffectiveFrom, grouped(int64(s.Report.Rows)), orDash(countsText(s.Report)), s.At, s.By, activated)
+		t.row(nil, s.ID[:12], s.Deck, s.Version, s.EffectiveFrom, grouped(int64(s.Report.Rows)), orDash(countsText(s.Report)), toSecond(s.At), s.By, activated)
 	}
 	t.print(w, p)
 }

@@ -63,6 +63,31 @@ func askHTTP(t *testing.T, client *http.Client, address, token, post string) hea
 	return heard{response.StatusCode, string(text), response.Header}
 }
 
+// startGuarded is an engine with an access file, a page, and two tenants.
+func startGuarded(t *testing.T, dir, auth string, clock func() domain.Instant, log *slog.Logger) *Engine {
+	t.Helper()
+	access, err := consumers.ReadAccess(auth)
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine, err := StartEngine(context.Background(), EngineConfig{
+		Dir: dir, NATSListen: "127.0.0.1:0", NATSSync: time.Minute, HTTPListen: "127.0.0.1:0", Access: &access, Clock: clock, Log: log,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tenant := range []string{"contoso", "fabrikam"} {
+		var records []eventstore.Record
+		for _, e := range append(licensed(tenant), someCall(tenant, "a", "user000@"+tenant+".example", 60)) {
+			records = append(records, eventstore.Record{Event: e, Subject: consumers.SubjectPrefix + tenant + ".events"})
+		}
+		if _, err := engine.intake.Book(context.Background(), records); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return engine
+}
+
 // TestTokens: who has which token may see and do what, at the page, over the HTTP
 // API and of the metrics; sessions end; what is read is in the access log.
 func TestTokens(t *testing.T) {
@@ -93,29 +118,11 @@ func TestTokens(t *testing.T) {
 	if list := done(t, "access", "list", "--auth", auth); !strings.Contains(list, "reader of contoso") || !strings.Contains(list, "until 2026-10-20T00:00:00Z") {
 		t.Error(list)
 	}
-	access, err := consumers.ReadAccess(auth)
-	if err != nil {
-		t.Fatal(err)
-	}
 	now := new(setClock)
 	now.set("2026-10-23T12:00:00Z")
 	dir := t.TempDir()
 	var log bytes.Buffer
-	engine, err := StartEngine(context.Background(), EngineConfig{
-		Dir: dir, NATSListen: "127.0.0.1:0", NATSSync: time.Minute, HTTPListen: "127.0.0.1:0", Access: &access, Clock: now.now, Log: slog.New(slog.NewTextHandler(&log, nil)),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, tenant := range []string{"contoso", "fabrikam"} {
-		var records []eventstore.Record
-		for _, e := range append(licensed(tenant), someCall(tenant, "a", "user000@"+tenant+".example", 60)) {
-			records = append(records, eventstore.Record{Event: e, Subject: consumers.SubjectPrefix + tenant + ".events"})
-		}
-		if _, err := engine.intake.Book(context.Background(), records); err != nil {
-			t.Fatal(err)
-		}
-	}
+	engine := startGuarded(t, dir, auth, now.now, slog.New(slog.NewTextHandler(&log, nil)))
 	stay := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	const month, waive = "/api/v1/tenants/contoso/months/2026-10", `{"exception":"unrated","why":"a test"}`
 	for _, c := range []struct {

@@ -8,6 +8,7 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/big"
 	"math/rand/v2"
 	"net/http"
@@ -223,6 +224,38 @@ func TestPageInBrowser(t *testing.T) {
 	t.Run("decks", func(t *testing.T) { v.t = t; v.decks() })
 	t.Run("close", func(t *testing.T) { v.t = t; v.close() })
 	t.Run("downloads", func(t *testing.T) { v.t = t; v.downloads("2026-09"); v.downloads("2026-10") })
+	t.Run("sign in", signIn)
+}
+
+// signIn: where there is an access file, people say who they are first, see what
+// they came for then, and only what is their tenants'.
+func signIn(t *testing.T) {
+	auth := filepath.Join(t.TempDir(), "access.json")
+	token := shownToken.FindString(done(t, "access", "add-reader", "rita", "--token", "--tenants", "contoso", "--auth", auth))
+	now := new(setClock)
+	now.set("2026-10-23T12:00:00Z")
+	engine := startGuarded(t, t.TempDir(), auth, now.now, slog.New(slog.DiscardHandler))
+	t.Cleanup(func() {
+		if err := engine.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	v := newVisitor(t, &rig{Engine: engine})
+	v.open("/contoso/2026-10?lang=it")
+	v.picture("sign-in")
+	v.fill("#token", "tb_guess")
+	v.follow("main button")
+	v.says("this token is not known")
+	v.fill("#token", token)
+	v.follow("main button")
+	v.says("Ottobre 2026")
+	v.open("/?lang=en")
+	if text := v.text("main"); !strings.Contains(text, "contoso") || strings.Contains(text, "fabrikam") {
+		t.Errorf("rita sees %s", text)
+	}
+	v.follow(`form[action="/sign-out"] button`)
+	v.open("/contoso/2026-10")
+	v.says("Token")
 }
 
 // read goes from the month to a call's proof, which is checked without the book.

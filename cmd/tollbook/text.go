@@ -83,6 +83,15 @@ func minutes(seconds int64) string {
 	return fmt.Sprintf("%s:%02d", grouped(seconds/60), seconds%60)
 }
 
+// toSecond is a time, as JSON has it, without what is less than a second.
+func toSecond(at string) string {
+	whole, _, fraction := strings.Cut(at, ".")
+	if !fraction {
+		return at
+	}
+	return whole + "Z"
+}
+
 func grouped(n int64) string {
 	if n < 0 {
 		return "-" + grouped(-n)
