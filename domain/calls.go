@@ -165,6 +165,7 @@ type calls struct {
 	saids   map[uint32]Instant // where those don't say it
 	sources map[uint32]uint32  // where there are too many for 16 bits
 	texts   []byte             // ids that are no UUIDs
+	latest  []Instant          // of each chunk: when its latest call was answered
 }
 
 const manyLate = math.MinInt32
@@ -194,6 +195,11 @@ func (l *calls) add(c call, user, source uint32, id CallID, said Instant) uint32
 			l.saids = map[uint32]Instant{}
 		}
 		l.saids[index] = said
+	}
+	if index&(chunkSize-1) == 0 {
+		l.latest = append(l.latest, c.at)
+	} else {
+		l.latest[index>>chunkBits] = max(l.latest[index>>chunkBits], c.at)
 	}
 	l.chunked.add(c)
 	l.users.add(user)

@@ -15,6 +15,7 @@ type CallSearch struct {
 	tenant string
 	id     Month
 	month  *month // nil: no calls
+	run    func(tasks []func())
 
 	// As they were when the search began:
 	calls          calls // what they say only
@@ -24,13 +25,13 @@ type CallSearch struct {
 
 // CallSearch begins a search. It costs as much as the month has chunks of calls.
 func (l *Ledger) CallSearch(tenant string, id Month) *CallSearch {
-	s := &CallSearch{tenant: tenant, id: id, month: l.monthNow(tenant, id)}
+	s := &CallSearch{tenant: tenant, id: id, month: l.monthNow(tenant, id), run: l.run}
 	if a := l.accounts[tenant]; a != nil {
 		s.users = slices.Clip(a.users.names)
 		s.sources = slices.Clip(a.sources.names)
 	}
 	if m := s.month; m != nil {
-		s.calls = calls{chunked: m.calls.frozen(), users: m.calls.users.frozen(), texts: slices.Clip(m.calls.texts), sources: maps.Clone(m.calls.sources)}
+		s.calls = calls{chunked: m.calls.frozen(), users: m.calls.users.frozen(), texts: slices.Clip(m.calls.texts), sources: maps.Clone(m.calls.sources), latest: slices.Clone(m.calls.latest)}
 		s.dropped = slices.Clip(m.dropped)
 	}
 	return s
@@ -96,35 +97,58 @@ type FoundCalls struct {
 	last   topOf[uint32] // the last call first; one more than is wanted
 }
 
+// searchParts is how many parts of a month are looked at side by side.
+const searchParts = 16
+
 // Find looks at all calls there were when the search began. It needs no ledger.
 func (s *CallSearch) Find(w Wanted) *FoundCalls {
+	last := topOf[uint32]{n: w.Calls + 1, order: func(a, b *uint32) int { return s.order(*b, *a) }}
 	f := &FoundCalls{
-		search: s, wanted: w,
+		search: s, wanted: w, last: last,
 		first: topOf[NumberedUser]{n: w.Users, order: func(a, b *NumberedUser) int { return cmp.Compare(a.User, b.User) }},
-		last:  topOf[uint32]{n: w.Calls + 1, order: func(a, b *uint32) int { return s.order(*b, *a) }},
 	}
 	gone := make([]uint64, s.calls.n/64+1)
 	for _, index := range s.dropped {
 		gone[index/64] |= 1 << (index % 64)
 	}
 	f.see(s.users)
-	wanted, users, numbers := f.users, f.named > 0, w.Number != NumberStart{}
+	var parts [searchParts]topOf[uint32]
+	var tasks []func()
+	for i := range min(searchParts, len(s.calls.chunks)) {
+		parts[i] = last
+		tasks = append(tasks, func() { f.findIn(&parts[i], len(s.calls.chunks)-1-i, gone) })
+	}
+	s.run(tasks)
+	for i := range parts {
+		for _, index := range parts[i].kept {
+			f.last.add(index)
+		}
+	}
+	return f
+}
+
+// findIn looks at one chunk of so many, from this one back.
+func (f *FoundCalls) findIn(last *topOf[uint32], chunk int, gone []uint64) {
+	s, w, wanted := f.search, &f.wanted, f.users
+	users, numbers := f.named > 0, w.Number != NumberStart{}
 	// Calls come roughly in order: from the end on, what is kept soon is what stays.
 	least := Instant(math.MinInt64)
-	for i := len(s.calls.chunks) - 1; i >= 0; i-- {
-		calls, callers, first := s.calls.chunks[i], s.calls.users.chunks[i], uint32(i)<<chunkBits
+	for ; chunk >= 0; chunk -= searchParts {
+		if s.calls.latest[chunk] < least {
+			continue
+		}
+		calls, callers, first := s.calls.chunks[chunk], s.calls.users.chunks[chunk], uint32(chunk)<<chunkBits
 		for j := len(callers) - 1; j >= 0; j-- {
 			if !(users && wanted[callers[j]] || numbers && w.Number.of(&calls[j])) || calls[j].at < least {
 				continue
 			}
 			if index := first + uint32(j); gone[index/64]>>(index%64)&1 == 0 && f.before(&s.calls, s.sources, index) {
-				if f.last.add(index); f.last.full {
-					least = s.calls.at(f.last.kept[w.Calls]).at
+				if last.add(index); last.full {
+					least = s.calls.at(last.kept[w.Calls]).at
 				}
 			}
 		}
 	}
-	return f
 }
 
 func (f *FoundCalls) before(l *calls, sources []string, index uint32) bool {

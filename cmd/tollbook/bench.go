@@ -59,6 +59,8 @@ var benchRows = []benchRow{
 	{"cold", "start of the engine with the month open, snapshots removed", "≤ 4 s", (*bench).cold},
 	{"memory", "memory of the open month, identities included", "≤ 48 B/call", (*bench).memory},
 	{"answers", "pools and invoice of the live month while a call comes between any two, 99th percentile", "≤ 10 ms", (*bench).answers},
+	{"desk", "the HTTP API on the live month while 5,000 calls/s are booked, 99th percentile", "≤ 50 ms", (*bench).desk},
+	{"page", "the page on the live month while 5,000 calls/s are booked, the slowest", "≤ 300 ms", (*bench).page},
 	{"members", "a call in a pool of 100,000 users against one in a pool of 1", "1.0 ± 0.1 ×", (*bench).members},
 }
 
@@ -225,7 +227,7 @@ func (b *bench) engine(ctx context.Context) (*Engine, func() error, error) {
 
 func (b *bench) engineOn(ctx context.Context, dir string) (*Engine, error) {
 	return StartEngine(ctx, EngineConfig{
-		Dir: dir, NATSListen: "127.0.0.1:0", NATSSync: time.Minute, Clock: clock,
+		Dir: dir, NATSListen: "127.0.0.1:0", NATSSync: time.Minute, HTTPListen: "127.0.0.1:0", Clock: clock,
 		Log: slog.New(slog.NewTextHandler(b.std.Err, &slog.HandlerOptions{Level: slog.LevelError})),
 	})
 }
