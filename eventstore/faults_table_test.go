@@ -351,6 +351,9 @@ func (s *site) flip(path string, r *rand.Rand) {
 	s.t.Helper()
 	data, err := os.ReadFile(path)
 	s.fatal(err)
+	if len(data) == 0 {
+		return // a process was killed before it wrote anything
+	}
 	at := r.IntN(len(data))
 	if strings.HasSuffix(path, ".db") && r.IntN(2) == 0 {
 		at = at/4096*4096 + r.IntN(16) // what SQLite says of a page there
