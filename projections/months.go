@@ -19,7 +19,7 @@ type Months struct {
 	intake  map[string]*Intake
 	touched map[monthKey]struct{} // since thresholds were last looked at
 	changed map[string]struct{}   // tenants whose terms have, and with them any month
-	levels  map[levelKey]int
+	levels  map[levelKey]level
 	issues  map[string][]*Issue // by tenant, in order
 	feed    *feed               // of the blocks that Load takes in
 }
@@ -48,7 +48,7 @@ func NewMonths() *Months {
 	ledger.Run = inParallel
 	return &Months{
 		ledger: ledger, intake: map[string]*Intake{},
-		touched: map[monthKey]struct{}{}, changed: map[string]struct{}{}, levels: map[levelKey]int{}, issues: map[string][]*Issue{},
+		touched: map[monthKey]struct{}{}, changed: map[string]struct{}{}, levels: map[levelKey]level{}, issues: map[string][]*Issue{},
 	}
 }
 

@@ -24,9 +24,15 @@ type levelKey struct {
 	country, plan, user, bucket string
 }
 
+// A level is what was announced of a bucket: a share of what it granted then.
+type level struct {
+	percent int
+	granted int64
+}
+
 // Crossings are the thresholds that pools have reached since it was last called,
 // the highest of each bucket. What a correction takes back and another call
-// reaches again is announced once.
+// reaches again is announced once; what more licences have made room for comes again.
 func (m *Months) Crossings() []Crossing {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -42,15 +48,17 @@ func (m *Months) Crossings() []Crossing {
 	for key := range m.touched {
 		for pool := range m.ledger.Pools(key.tenant, key.month) {
 			for _, b := range pool.Buckets {
-				level := reached(b)
+				now := level{reached(b), b.Granted}
 				at := levelKey{key, pool.Country, pool.Plan, pool.User, b.Name}
-				if level <= m.levels[at] {
-					continue
+				switch before := m.levels[at]; {
+				case now.percent > before.percent:
+					m.levels[at] = now
+					all = append(all, Crossing{
+						key.tenant, key.month.String(), pool.Country, pool.Plan, pool.User, b.Name, now.percent, b.Granted, b.Used, m.head.Events,
+					})
+				case now.percent < before.percent && b.Granted > before.granted:
+					m.levels[at] = now
 				}
-				m.levels[at] = level
-				all = append(all, Crossing{
-					key.tenant, key.month.String(), pool.Country, pool.Plan, pool.User, b.Name, level, b.Granted, b.Used, m.head.Events,
-				})
 			}
 		}
 	}
@@ -59,8 +67,8 @@ func (m *Months) Crossings() []Crossing {
 	return all
 }
 
-// Announced tells of thresholds that were announced before the fold was made: of
-// their buckets only higher ones are crossings.
+// Announced tells of thresholds that were announced before the fold was made, the
+// last one of each bucket.
 func (m *Months) Announced(before []Crossing) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -70,19 +78,19 @@ func (m *Months) Announced(before []Crossing) error {
 			return err
 		}
 		at := levelKey{monthKey{c.Tenant, month}, c.Country, c.Plan, c.User, c.Bucket}
-		m.levels[at] = max(m.levels[at], c.Percent)
+		m.levels[at] = level{c.Percent, c.Granted}
 	}
 	return nil
 }
 
-func reached(b domain.BucketRating) (level int) {
+func reached(b domain.BucketRating) (highest int) {
 	if b.Granted == 0 {
 		return 0
 	}
 	for _, percent := range Thresholds {
 		if b.Used*100 >= b.Granted*int64(percent) {
-			level = percent
+			highest = percent
 		}
 	}
-	return level
+	return highest
 }

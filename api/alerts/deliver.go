@@ -122,7 +122,7 @@ func (s *sender) attempt(ctx context.Context, d *delivery) error {
 	default:
 		next := min(now+domain.Instant(max(backoff(d.attempts, s.config.Jitter()), asked)), last)
 		if asked > 0 {
-			s.hold = next
+			s.hold = now + domain.Instant(asked)
 		}
 		if err := s.store.tried(d, a, StateWaiting, next); err != nil {
 			return err

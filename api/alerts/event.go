@@ -48,7 +48,7 @@ var idSpace = uuid.MustParse("6f1c9a52-5f0e-4f7e-9a42-2d6f3a1f6f0b")
 
 // ofCrossing is the alert of a threshold.
 func ofCrossing(c projections.Crossing, at domain.Instant) (alert, error) {
-	return newAlert(domain.TypeThresholdReached, c, fmt.Sprint(c.Percent), c, at)
+	return newAlert(domain.TypeThresholdReached, c, fmt.Sprint(c.Percent, " of ", c.Granted), c, at)
 }
 
 // ofEnding is the alert of a forecast. There is one for each bucket and month.

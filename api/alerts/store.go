@@ -52,7 +52,7 @@ const schema = `
 CREATE TABLE begun (at INTEGER NOT NULL);
 CREATE TABLE reached (
 	tenant TEXT NOT NULL, month TEXT NOT NULL, country TEXT NOT NULL, plan TEXT NOT NULL, user TEXT NOT NULL, bucket TEXT NOT NULL,
-	percent INTEGER NOT NULL,
+	percent INTEGER NOT NULL, granted INTEGER NOT NULL,
 	PRIMARY KEY (tenant, month, country, plan, user, bucket)
 ) WITHOUT ROWID;
 CREATE TABLE alerts (
@@ -230,20 +230,20 @@ func (s *store) begin(all []projections.Crossing, now domain.Instant) error {
 }
 
 func mark(tx *sql.Tx, c *projections.Crossing) error {
-	_, err := tx.Exec(`INSERT INTO reached (tenant, month, country, plan, user, bucket, percent) VALUES (?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT DO UPDATE SET percent = max(percent, excluded.percent)`, c.Tenant, c.Month, c.Country, c.Plan, c.User, c.Bucket, c.Percent)
+	_, err := tx.Exec(`INSERT INTO reached (tenant, month, country, plan, user, bucket, percent, granted) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT DO UPDATE SET percent = excluded.percent, granted = excluded.granted`, c.Tenant, c.Month, c.Country, c.Plan, c.User, c.Bucket, c.Percent, c.Granted)
 	return err
 }
 
-// reached is what was announced, without the seconds.
+// reached is what was announced last, without the seconds used.
 func (s *store) reached() (all []projections.Crossing, err error) {
-	rows, err := s.db.Query("SELECT tenant, month, country, plan, user, bucket, percent FROM reached")
+	rows, err := s.db.Query("SELECT tenant, month, country, plan, user, bucket, percent, granted FROM reached")
 	if err != nil {
 		return nil, s.translate(err)
 	}
 	err = each(rows, func() error {
 		var c projections.Crossing
-		err := rows.Scan(&c.Tenant, &c.Month, &c.Country, &c.Plan, &c.User, &c.Bucket, &c.Percent)
+		err := rows.Scan(&c.Tenant, &c.Month, &c.Country, &c.Plan, &c.User, &c.Bucket, &c.Percent, &c.Granted)
 		all = append(all, c)
 		return err
 	})

@@ -7,14 +7,9 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/go-json-experiment/json"
 )
-
-// writeWithin is how long a client may take for a piece of a file: a long one may
-// take longer than a request otherwise may.
-const writeWithin = time.Minute
 
 // Handler serves files at …/tenants/{tenant}/months/{month}/export with the query
 // parameters format, what, at, lang, bom of a [Query]; with manifest=only their
@@ -51,7 +46,7 @@ func Handler(begin func(context.Context, Query) (*Export, error), fail func(http
 		if r.Method == http.MethodHead {
 			return
 		}
-		m, err := e.Write(r.Context(), &patient{ResponseWriter: w, control: http.NewResponseController(w)})
+		m, err := e.Write(r.Context(), w)
 		if err != nil {
 			// The file has begun: only a broken connection says that it is no good.
 			panic(http.ErrAbortHandler)
@@ -124,16 +119,4 @@ func known(list, tag string) bool {
 		}
 	}
 	return false
-}
-
-// patient gives a client [writeWithin] for each piece.
-type patient struct {
-	http.ResponseWriter
-	control *http.ResponseController
-}
-
-func (p *patient) Write(data []byte) (int, error) {
-	// A writer that has no deadlines needs none.
-	_ = p.control.SetWriteDeadline(time.Now().Add(writeWithin))
-	return p.ResponseWriter.Write(data)
 }

@@ -26,8 +26,7 @@ type DeckDesk struct {
 	Clock  func() domain.Instant
 	Stages DeckStages
 
-	one    sync.Mutex // for what takes the memory of whole decks, and decisions about stages
-	impact sync.Mutex // for what takes the memory of a whole month
+	one sync.Mutex // for what takes the memory of whole decks, and decisions about stages
 }
 
 // Kinds of errors of a DeckDesk, by what the caller may do next. Each is an [*Error]
@@ -172,21 +171,28 @@ func (d *DeckDesk) find(tenant, deck, version string) (found *domain.DeckVersion
 
 // judge lints a version by what is booked now.
 func (d *DeckDesk) judge(s *decks.Sheet) *decks.Report {
-	var j decks.Judgement
+	j := d.judgement(s)
+	return decks.Lint(s, j.Terms(s.Options, d.Clock()))
+}
+
+func (d *DeckDesk) judgement(s *decks.Sheet) (j decks.Judgement) {
 	_ = d.live(s.Tenant, func(v *projections.View) error { // which fails only if this does
 		j = decks.TermsOf(v.Ledger, s.Options)
 		return nil
 	})
-	return decks.Lint(s, j.Terms(s.Options, d.Clock()))
+	return j
 }
 
 // StageDeck reads a file, lints it against what is booked, and keeps both. Staging
 // the same again is the same stage.
-func (d *DeckDesk) StageDeck(_ context.Context, who string, file io.Reader, q DeckRequest) (DeckStage, error) {
+func (d *DeckDesk) StageDeck(_ context.Context, who string, in io.Reader, q DeckRequest) (DeckStage, error) {
+	file, err := ReadDeck(in) // however long that takes somebody's line
+	if err != nil {
+		return DeckStage{}, err
+	}
 	d.one.Lock()
 	defer d.one.Unlock()
-	stage, err := d.Stages.Put(file, q, who, d.Clock(), d.judge)
-	return stage, err
+	return d.Stages.Put(file, q, who, d.Clock(), d.judge)
 }
 
 // A DeckChoice is a version to look at: one of the book's, or a stage.
@@ -251,13 +257,15 @@ type ImpactQuery struct {
 	Top   int    `json:"top,omitzero"`   // prefixes listed; decks.DefaultTop when 0
 }
 
-// Impact folds the book anew, which takes as long as a replay; one is made at a time.
+// Impact folds the book anew, which takes as long as a replay, and waits as what-ifs do.
 func (d *DeckDesk) Impact(ctx context.Context, q ImpactQuery) (*decks.Impact, error) {
 	if q.Tenant != q.Of && q.Tenant != domain.CatalogTenant {
 		return nil, refused(fmt.Errorf("a deck of %s prices no calls of %s", q.Tenant, q.Of))
 	}
-	d.impact.Lock()
-	defer d.impact.Unlock()
+	if err := whatIfs.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	defer whatIfs.Release(1)
 	sheet, err := d.sheet(q.DeckChoice)
 	if err != nil {
 		return nil, err
@@ -296,7 +304,8 @@ func (d *DeckDesk) OfTenant(tenant, id string) error {
 }
 
 // ActivateDeck publishes a stage's events, unless its report has errors by what is
-// booked now; with force, in spite of them. Activating again changes nothing.
+// booked now; with force, in spite of them. Activating again, or what somebody else
+// has published, changes nothing. Once begun it goes on, whether the asker waits or not.
 func (d *DeckDesk) ActivateDeck(ctx context.Context, who, id string, force bool) (DeckStage, error) {
 	d.one.Lock()
 	defer d.one.Unlock()
@@ -304,7 +313,8 @@ func (d *DeckDesk) ActivateDeck(ctx context.Context, who, id string, force bool)
 	if err != nil {
 		return stage, refused(err)
 	}
-	report := d.judge(sheet)
+	known := d.judgement(sheet)
+	report := decks.Lint(sheet, known.Terms(sheet.Options, d.Clock()))
 	if err := report.Refusal(force); err != nil {
 		return stage, ofKind(ErrDeckErrors, err)
 	}
@@ -312,8 +322,12 @@ func (d *DeckDesk) ActivateDeck(ctx context.Context, who, id string, force bool)
 	if err != nil {
 		return stage, refused(err)
 	}
-	done := DeckActivation{By: who, At: d.Clock().String(), Forced: report.Errors() > 0}
-	for part := range slices.Chunk(events, bookedAtOnce) {
+	missing := known.Unpublished(events)
+	done := DeckActivation{
+		By: who, At: d.Clock().String(), Forced: report.Errors() > 0, Duplicate: len(events) - len(missing), Position: d.Months.Head().Events,
+	}
+	ctx = context.WithoutCancel(ctx)
+	for part := range slices.Chunk(missing, bookedAtOnce) {
 		var records []eventstore.Record
 		for _, e := range part {
 			records = append(records, eventstore.Record{Event: e, Subject: consumers.SubjectPrefix + e.Tenant + ".events"})

@@ -27,22 +27,24 @@ type deckRig struct {
 	t    *testing.T
 	desk *finance.DeckDesk
 	dir  string
+	now  time.Time
 }
 
 func newDeckRig(t *testing.T) *deckRig {
 	t.Helper()
-	clock := func() domain.Instant { return domain.InstantOf(time.Date(2026, 11, 2, 9, 0, 0, 0, time.UTC)) }
-	dir := t.TempDir()
+	r := &deckRig{t: t, dir: t.TempDir(), now: time.Date(2026, 11, 2, 9, 0, 0, 0, time.UTC)}
+	clock := func() domain.Instant { return domain.InstantOf(r.now) }
 	switches, months := consumers.NewSwitches(), projections.NewMonths()
-	book, err := eventstore.Open(t.Context(), dir, func(string) (eventstore.Log, error) { return memlog.New(t), nil },
+	book, err := eventstore.Open(t.Context(), r.dir, func(string) (eventstore.Log, error) { return memlog.New(t), nil },
 		eventstore.Options{Clock: clock, Follow: []eventstore.Follower{switches.Follow, months.Follow}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = book.Close() })
-	return &deckRig{t, &finance.DeckDesk{
-		Book: book, Months: months, Intake: consumers.NewIntake(book, switches, clock), Clock: clock, Stages: finance.StagesOf(dir, deckcsv.Parse),
-	}, dir}
+	r.desk = &finance.DeckDesk{
+		Book: book, Months: months, Intake: consumers.NewIntake(book, switches, clock), Clock: clock, Stages: finance.StagesOf(r.dir, deckcsv.Parse),
+	}
+	return r
 }
 
 const firstDeck = `prefix,destination,country,type,rate_per_min,currency
@@ -259,15 +261,94 @@ func TestStageThatWasChanged(t *testing.T) {
 	}
 }
 
-// A directory keeps so many stages, and those that are there can be staged again.
+// The last stages of each tenant are kept.
 func TestStagesAreLimited(t *testing.T) {
 	r := newDeckRig(t)
-	version := func(i int) finance.DeckRequest { return request(fmt.Sprint("v", i), "2026-12-01T00:00:00Z") }
-	for i := range finance.MaxStages {
-		r.stage(firstDeck, version(i))
+	version := func(tenant string, i int) finance.DeckRequest {
+		q := request(fmt.Sprint("v", i), "2026-12-01T00:00:00Z")
+		q.Tenant = tenant
+		return q
 	}
-	if _, err := r.desk.StageDeck(t.Context(), "ada", strings.NewReader(firstDeck), version(finance.MaxStages)); err == nil || !strings.Contains(err.Error(), "has 100 stages") {
-		t.Errorf("one more: %v", err)
+	other := r.stage(firstDeck, version("contoso", 0))
+	for i := range finance.MaxStages + 1 {
+		r.now = r.now.Add(time.Second)
+		r.stage(firstDeck, version("catalog", i))
 	}
-	r.stage(firstDeck, version(7))
+	r.stage(firstDeck, version("catalog", 7)) // which is there
+	stages, err := r.desk.Stages.Of("catalog")
+	if err != nil || len(stages) != finance.MaxStages || stages[len(stages)-1].Version != "v1" {
+		t.Errorf("%v: %d stages are kept, the first of %s", err, len(stages), stages[len(stages)-1].Version)
+	}
+	if _, err := r.desk.Stages.Stage(other.ID); err != nil {
+		t.Errorf("the other tenant's: %v", err)
+	}
+	files, err := os.ReadDir(filepath.Join(r.dir, "staged"))
+	if err != nil || len(files) != 2*(finance.MaxStages+1) {
+		t.Errorf("%v: %d files", err, len(files))
+	}
+}
+
+// The same file an hour later is the same stage, and once it is published nothing
+// more is, whenever its events would have been.
+func TestDeckAgainLater(t *testing.T) {
+	r := newDeckRig(t)
+	q := request("2026-12", "2026-12-01T00:00:00Z")
+	first := r.activated(firstDeck, q)
+	r.now = r.now.Add(time.Hour)
+	if again := r.stage(firstDeck, q); again.ID != first.ID || again.At != first.At || !again.Report.Identical || again.Activated == nil {
+		t.Errorf("staged again: %+v", again)
+	}
+	q.Time = "2026-11-01T00:00:00Z"
+	if other := r.activated(firstDeck, q); other.ID == first.ID || other.Activated.Booked != 0 || other.Activated.Duplicate != 1 {
+		t.Errorf("with another time: %+v", other.Activated)
+	}
+	if n := r.desk.Book.Head().Events; n != 1 {
+		t.Errorf("the book has %d events", n)
+	}
+}
+
+// An activation that was cut off is completed by the next, also of a file that was
+// staged at another time.
+func TestDeckCutOff(t *testing.T) {
+	r := newDeckRig(t)
+	file := []byte("prefix,destination,country,type,rate_per_min,currency\n")
+	for i := range 10_000 {
+		file = fmt.Appendf(file, "39%05d,Italy,IT,landline,0.016,EUR\n", i)
+	}
+	q := request("2026-12", "2026-12-01T00:00:00Z")
+	s := r.stage(string(file), q)
+	_, sheet, err := r.desk.Stages.Open(s.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	events, err := sheet.Events()
+	if err != nil || len(events) < 3 {
+		t.Fatalf("%v: %d parts", err, len(events))
+	}
+	if _, err := r.desk.Intake.Book(t.Context(), []eventstore.Record{{Event: events[1], Subject: "tollbook.catalog.events"}}); err != nil {
+		t.Fatal(err)
+	}
+	q.Time = "2026-11-01T00:00:00Z"
+	if s := r.activated(string(file), q); s.Activated.Booked != len(events)-1 || s.Activated.Duplicate != 1 || s.Report.Errors() > 0 {
+		t.Errorf("activated: %+v, %+v", s.Activated, s.Report.Counts)
+	}
+	doc, err := r.desk.Decks(t.Context(), "catalog")
+	if err != nil || doc.Versions[0].State != "valid" || doc.Versions[0].Rows != 10_000 {
+		t.Errorf("%v: %+v", err, doc.Versions)
+	}
+}
+
+// A tenant's deck must not take the place of the catalogue's by its name alone.
+func TestDeckThatHides(t *testing.T) {
+	r := newDeckRig(t)
+	r.activated(firstDeck, request("2026-09", "2026-09-01T00:00:00Z"))
+	q := request("2026-12", "2026-12-01T00:00:00Z")
+	q.Tenant = "contoso"
+	s := r.stage(firstDeck, q)
+	if s.Report.Counts[0].Code != decks.FoundHides {
+		t.Errorf("found %+v", s.Report.Counts)
+	}
+	if _, err := r.desk.ActivateDeck(t.Context(), "bob", s.ID, false); !errors.Is(err, finance.ErrDeckErrors) {
+		t.Errorf("activated: %v", err)
+	}
 }

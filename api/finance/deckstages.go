@@ -22,8 +22,9 @@ import (
 // MaxDeckBytes is the largest file staged.
 const MaxDeckBytes = 64 << 20
 
-// MaxStages is how many stages a directory keeps, so that nobody fills the disk.
-const MaxStages = 100
+// MaxStages is how many stages of a tenant are kept, so that nobody fills the disk:
+// the last ones.
+const MaxStages = 20
 
 // A DeckRequest says of which version a file is.
 type DeckRequest struct {
@@ -32,7 +33,7 @@ type DeckRequest struct {
 	Version       string `json:"version"`
 	EffectiveFrom string `json:"effective_from"`
 	Currency      string `json:"currency,omitzero"` // where the file has no such column
-	Time          string `json:"time,omitzero"`     // of the events; when it is staged, where empty
+	Time          string `json:"time,omitzero"`     // of the events; when it was staged first, where empty
 	File          string `json:"file,omitzero"`     // its name, to tell it again
 }
 
@@ -84,33 +85,33 @@ func StagesOf(dir string, read decks.Reader) DeckStages {
 	return DeckStages{filepath.Join(dir, "staged"), read}
 }
 
-// Put reads a file, has it judged and keeps it. The same again has the same id.
-func (d DeckStages) Put(in io.Reader, q DeckRequest, who string, now domain.Instant, judge func(*decks.Sheet) *decks.Report) (DeckStage, error) {
-	if q.Time == "" {
-		q.Time = now.String()
-	}
-	o, err := q.Options(now)
-	if err != nil {
-		return DeckStage{}, refused(err)
-	}
+// ReadDeck reads a file to be staged.
+func ReadDeck(in io.Reader) ([]byte, error) {
 	file, err := io.ReadAll(io.LimitReader(in, MaxDeckBytes+1))
-	if err != nil {
-		return DeckStage{}, err
+	if err == nil && len(file) > MaxDeckBytes {
+		err = refused(fmt.Errorf("the file has more than %d MiB; import it with 'tollbook import-deck'", MaxDeckBytes>>20))
 	}
-	if len(file) > MaxDeckBytes {
-		return DeckStage{}, refused(fmt.Errorf("the file has more than %d MiB; import it with 'tollbook import-deck'", MaxDeckBytes>>20))
+	return file, err
+}
+
+// Put reads a file, has it judged and keeps it. The same again is the same stage,
+// judged anew.
+func (d DeckStages) Put(file []byte, q DeckRequest, who string, now domain.Instant, judge func(*decks.Sheet) *decks.Report) (DeckStage, error) {
+	s := DeckStage{ID: stageID(q, file), DeckRequest: q, Bytes: int64(len(file)), By: who, At: now.String()}
+	old, err := d.Stage(s.ID)
+	there := err == nil
+	if there {
+		s.By, s.At, s.Activated = old.By, old.At, old.Activated
 	}
-	sheet, err := d.Read(bytes.NewReader(file), o)
+	sheet, err := d.read(&s, file)
 	if err != nil {
 		return DeckStage{}, refused(err)
 	}
-	s := DeckStage{ID: stageID(q, file), DeckRequest: q, Bytes: int64(len(file)), By: who, At: now.String(), Report: judge(sheet)}
-	if old, err := d.Stage(s.ID); err == nil {
-		s.Activated = old.Activated
-	} else if ids, err := d.ids(); err != nil {
-		return s, err
-	} else if len(ids) >= MaxStages {
-		return s, ofKind(ErrDeckErrors, fmt.Errorf("%s has %d stages; remove those that nobody needs", d.Dir, len(ids)))
+	s.Report = judge(sheet)
+	if !there {
+		if err := d.makeRoom(q.Tenant); err != nil {
+			return s, err
+		}
 	}
 	if err := os.MkdirAll(d.Dir, 0o750); err != nil {
 		return s, err
@@ -119,6 +120,32 @@ func (d DeckStages) Put(in io.Reader, q DeckRequest, who string, now domain.Inst
 		return s, err
 	}
 	return s, d.write(&s)
+}
+
+// read reads a stage's file.
+func (d DeckStages) read(s *DeckStage, file []byte) (*decks.Sheet, error) {
+	at, err := timeOf("at", s.At)
+	if err != nil {
+		return nil, err
+	}
+	o, err := s.Options(at)
+	if err != nil {
+		return nil, err
+	}
+	return d.Read(bytes.NewReader(file), o)
+}
+
+// makeRoom removes a tenant's oldest stages, until there is room for one more.
+func (d DeckStages) makeRoom(tenant string) error {
+	stages, err := d.Of(tenant)
+	if err != nil {
+		return err
+	}
+	for _, s := range stages[min(MaxStages-1, len(stages)):] {
+		// The report goes first: what has none is no stage.
+		err = errors.Join(err, os.Remove(d.path(s.ID, "json")), os.Remove(d.path(s.ID, "csv")))
+	}
+	return err
 }
 
 // stageID names a stage by all that decides its events.
@@ -192,11 +219,7 @@ func (d DeckStages) Open(id string) (DeckStage, *decks.Sheet, error) {
 	if err != nil {
 		return s, nil, fmt.Errorf("%s: %w; stage the file again", d.path(id, "csv"), err)
 	}
-	o, err := s.Options(0)
-	if err != nil {
-		return s, nil, err
-	}
-	sheet, err := d.Read(bytes.NewReader(file), o)
+	sheet, err := d.read(&s, file)
 	return s, sheet, err
 }
 

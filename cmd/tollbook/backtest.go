@@ -63,20 +63,22 @@ var askedOn = []int{1, 5, 10, 15, 20, 25}
 
 // A backtestRow is how far off forecasts were that were made on a day of the month.
 type backtestRow struct {
-	World    string  `json:"world"`
-	Day      int     `json:"day"`
-	Buckets  int     `json:"buckets"`
-	Median   float64 `json:"median_percent"` // of the month's seconds of a bucket, off by
-	P90      float64 `json:"p90_percent"`
-	Line     float64 `json:"straight_median_percent"`
-	LineP90  float64 `json:"straight_p90_percent"`
-	Within   float64 `json:"within_percent"` // of the buckets ended in the interval
-	Ends     int     `json:"ends"`           // buckets that ended later in the month
-	Days     float64 `json:"end_median_days"`
-	LineDays float64 `json:"straight_end_median_days"`
-	EndIn    float64 `json:"end_within_percent"`
-	Money    float64 `json:"money_median_percent"` // of the month's total
-	MoneyIn  float64 `json:"money_within_percent"`
+	World     string  `json:"world"`
+	Day       int     `json:"day"`
+	Buckets   int     `json:"buckets"`
+	Median    float64 `json:"median_percent"` // of the month's seconds of a bucket, off by
+	P90       float64 `json:"p90_percent"`
+	Line      float64 `json:"straight_median_percent"`
+	LineP90   float64 `json:"straight_p90_percent"`
+	Within    float64 `json:"within_percent"` // of the buckets ended in the interval
+	Ends      int     `json:"ends"`           // buckets that ended later in the month
+	Days      float64 `json:"end_median_days"`
+	LineDays  float64 `json:"straight_end_median_days"`
+	EndIn     float64 `json:"end_within_percent"`
+	False     float64 `json:"end_false_percent"` // of the buckets that were said to end lasted
+	FalseLine float64 `json:"straight_end_false_percent"`
+	Money     float64 `json:"money_median_percent"` // of the month's total
+	MoneyIn   float64 `json:"money_within_percent"`
 }
 
 func (c *backtestCmd) Run(ctx context.Context, std Streams) error {
@@ -197,7 +199,19 @@ type deviations struct {
 	days, lineDays     []float64
 	money              []float64
 	in, endIn, moneyIn int
+	ends, lineEnds     share // said to end, and lasted
 }
+
+// A share is so many of how many.
+type share struct{ n, of int }
+
+func (s *share) add(is bool) {
+	if s.of++; is {
+		s.n++
+	}
+}
+
+func (s share) percent() float64 { return shareOf(s.n, s.of) }
 
 func (d *deviations) compare(f, end *forecast.Forecast, from, now, to domain.Instant) {
 	elapsed := float64(now-from) / float64(to-from)
@@ -214,7 +228,16 @@ func (d *deviations) compare(f, end *forecast.Forecast, from, now, to domain.Ins
 			if b.ExpectedLow <= was.Expected && was.Expected <= b.ExpectedHigh {
 				d.in++
 			}
-			if b.Ended || was.Ends == nil {
+			if b.Ended {
+				continue
+			}
+			if b.Ends != nil {
+				d.ends.add(was.Ends == nil)
+			}
+			if line > float64(b.Granted) {
+				d.lineEnds.add(was.Ends == nil)
+			}
+			if was.Ends == nil {
 				continue
 			}
 			// What is said to last is off by what is left of the month then.
@@ -281,13 +304,14 @@ func (d *deviations) row(world string, day int) backtestRow {
 		World: world, Day: day, Buckets: len(d.seconds), Median: quantile(d.seconds, 50), P90: quantile(d.seconds, 90),
 		Line: quantile(d.line, 50), LineP90: quantile(d.line, 90), Within: shareOf(d.in, len(d.seconds)),
 		Ends: len(d.days), Days: quantile(d.days, 50), LineDays: quantile(d.lineDays, 50), EndIn: shareOf(d.endIn, len(d.days)),
+		False: d.ends.percent(), FalseLine: d.lineEnds.percent(),
 		Money: quantile(d.money, 50), MoneyIn: shareOf(d.moneyIn, len(d.money)),
 	}
 }
 
 func printBacktest(w writer, rows []backtestRow, p paint) {
 	fmt.Fprintf(w, "%s\n", p.bold(fmt.Sprintf("How far off forecasts were, and a straight line; within: of the %d %% interval", forecast.Interval)))
-	t := newTable("months", ">day", ">median %", ">line", ">90th %", ">line", ">within %", ">ends, days", ">line", ">within %", ">money %", ">within %")
+	t := newTable("months", ">day", ">median %", ">line", ">90th %", ">line", ">within %", ">ends, days", ">line", ">within %", ">false %", ">line", ">money %", ">within %")
 	last := ""
 	for _, r := range rows {
 		name := r.World
@@ -296,7 +320,7 @@ func printBacktest(w writer, rows []backtestRow, p paint) {
 		}
 		last = r.World
 		t.row(nil, name, fmt.Sprint(r.Day), fmt.Sprintf("%.1f", r.Median), fmt.Sprintf("%.1f", r.Line), fmt.Sprintf("%.1f", r.P90), fmt.Sprintf("%.1f", r.LineP90),
-			fmt.Sprint(r.Within), fmt.Sprintf("%.1f", r.Days), fmt.Sprintf("%.1f", r.LineDays), fmt.Sprint(r.EndIn), fmt.Sprintf("%.1f", r.Money), fmt.Sprint(r.MoneyIn))
+			fmt.Sprint(r.Within), fmt.Sprintf("%.1f", r.Days), fmt.Sprintf("%.1f", r.LineDays), fmt.Sprint(r.EndIn), fmt.Sprint(r.False), fmt.Sprint(r.FalseLine), fmt.Sprintf("%.1f", r.Money), fmt.Sprint(r.MoneyIn))
 	}
 	t.print(w, p)
 }

@@ -116,19 +116,40 @@ func termsOf(ctx context.Context, std Streams, dir string) (*domain.Ledger, uint
 	return ledger, head.Events, eventstore.Damaged(dir, err)
 }
 
+// A judged version has what was found, and what the book has of it already.
+type judged struct {
+	report   *decks.Report
+	known    decks.Judgement
+	position uint64 // of the book; 0: it was not asked
+}
+
 // lintAgainst judges a version by itself, or with a directory also by its book.
-func lintAgainst(ctx context.Context, std Streams, s *decks.Sheet, dir string, t decks.Terms) (*decks.Report, error) {
+func lintAgainst(ctx context.Context, std Streams, s *decks.Sheet, dir string, t decks.Terms) (j judged, err error) {
 	if dir != "" {
-		ledger, _, err := termsOf(ctx, std, dir)
-		if err != nil {
-			return nil, checkFailed(err)
+		var ledger *domain.Ledger
+		if ledger, j.position, err = termsOf(ctx, std, dir); err != nil {
+			return j, checkFailed(err)
 		}
-		judgement := decks.TermsOf(ledger, s.Options)
-		known := judgement.Terms(s.Options, t.Now)
+		j.known = decks.TermsOf(ledger, s.Options)
+		known := j.known.Terms(s.Options, t.Now)
 		known.Jump, known.Listed = t.Jump, t.Listed
 		t = known
 	}
-	return decks.Lint(s, t), nil
+	j.report = decks.Lint(s, t)
+	return j, nil
+}
+
+// publishMissing books those of a version's events that the book has not.
+func (a engineAddress) publishMissing(ctx context.Context, std Streams, j judged, events []domain.Event) (total publishReport, err error) {
+	missing := j.known.Unpublished(events)
+	if len(missing) > 0 {
+		if total, err = a.publishAll(ctx, std, missing); err != nil {
+			return total, err
+		}
+	}
+	total.Duplicate += len(events) - len(missing)
+	total.Position = max(total.Position, j.position)
+	return total, nil
 }
 
 // refuseErrors is the error about a version that must not be published.
@@ -164,10 +185,11 @@ func (c *deckLintCmd) Run(ctx context.Context, std Streams) error {
 	if err != nil {
 		return err
 	}
-	report, err := lintAgainst(ctx, std, sheet, c.Data, decks.Terms{Now: now, Jump: c.Jump, Listed: c.Each})
+	j, err := lintAgainst(ctx, std, sheet, c.Data, decks.Terms{Now: now, Jump: c.Jump, Listed: c.Each})
 	if err != nil {
 		return err
 	}
+	report := j.report
 	if err := c.print(std, report, func(w writer) { printReport(w, report, newPaint(std.Out)) }); err != nil {
 		return err
 	}
@@ -262,6 +284,9 @@ func (c *deckImpactCmd) Validate() error {
 	if !consumers.ValidTenant(c.Of) {
 		return fmt.Errorf("--of %q: must be 1 to 63 of a-z, 0-9 and -", c.Of)
 	}
+	if c.Tenant != c.Of && c.Tenant != domain.CatalogTenant {
+		return fmt.Errorf("--tenant %s: its decks price no calls of %s; name %s, or %s", c.Tenant, c.Of, c.Of, domain.CatalogTenant)
+	}
 	if c.Month != "" {
 		if _, err := domain.ParseMonth(c.Month); err != nil {
 			return fmt.Errorf("--month: %w", err)
@@ -325,8 +350,12 @@ func (c *deckStageCmd) Run(ctx context.Context, std Streams) error {
 		return err
 	}
 	defer func() { _ = file.Close() }()
+	content, err := finance.ReadDeck(file)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.File, err)
+	}
 	now := clock()
-	stage, err := finance.StagesOf(c.Data, deckcsv.Parse).Put(file, finance.DeckRequest{
+	stage, err := finance.StagesOf(c.Data, deckcsv.Parse).Put(content, finance.DeckRequest{
 		Tenant: c.Tenant, Deck: c.Deck, Version: c.Version, EffectiveFrom: c.EffectiveFrom, Currency: c.Currency, Time: changed.String(), File: c.File,
 	}, engineAddress{}.who(c.By), now, func(s *decks.Sheet) *decks.Report {
 		judgement := decks.TermsOf(ledger, s.Options)
@@ -361,18 +390,18 @@ func (c *deckActivateCmd) Run(ctx context.Context, std Streams) error {
 		return err
 	}
 	// What was found then may have changed since.
-	report, err := lintAgainst(ctx, std, sheet, c.Data, decks.Terms{Now: clock()})
+	j, err := lintAgainst(ctx, std, sheet, c.Data, decks.Terms{Now: clock()})
 	if err != nil {
 		return err
 	}
-	if err := refuseErrors(report, c.Force); err != nil {
+	if err := refuseErrors(j.report, c.Force); err != nil {
 		return err
 	}
 	events, err := sheet.Events()
 	if err != nil {
 		return err
 	}
-	total, err := c.publishAll(ctx, std, events)
+	total, err := c.publishMissing(ctx, std, j, events)
 	if err != nil {
 		return err
 	}
@@ -380,7 +409,7 @@ func (c *deckActivateCmd) Run(ctx context.Context, std Streams) error {
 		return fmt.Errorf("%d of %d parts are in suspense: the version is not in force; see 'tollbook suspense'", total.Suspended, len(events))
 	}
 	stage, err = stages.Note(stage, finance.DeckActivation{
-		By: c.who(c.By), At: clock().String(), Forced: report.Errors() > 0, Booked: total.Booked, Duplicate: total.Duplicate, Position: total.Position,
+		By: c.who(c.By), At: clock().String(), Forced: j.report.Errors() > 0, Booked: total.Booked, Duplicate: total.Duplicate, Position: total.Position,
 	})
 	if err != nil {
 		return err

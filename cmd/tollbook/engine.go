@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill"
+	"github.com/felixge/httpsnoop"
 	natsd "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
@@ -252,8 +253,8 @@ func (e *Engine) listen(ctx context.Context, js natsjs.JetStream) error {
 	}
 	mux := http.NewServeMux()
 	page, desk := e.faces()
-	mux.Handle("/", page)
-	mux.Handle("/api/", desk)
+	mux.Handle("/", patient(page))
+	mux.Handle("/api/", patient(desk))
 	mux.Handle(rest.Reference, desk)
 	mux.Handle(rest.Reference+"/", desk)
 	mux.Handle("GET /healthz", healthz(func() error { return e.healthy(js) }))
@@ -266,7 +267,7 @@ func (e *Engine) listen(ctx context.Context, js natsjs.JetStream) error {
 		Handler:           e.metrics.HTTP(mux),
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       time.Minute,
-		WriteTimeout:      time.Minute,
+		WriteTimeout:      writeWithin,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(e.config.Log.Handler(), slog.LevelWarn),
 	}
@@ -290,6 +291,24 @@ func (e *Engine) listen(ctx context.Context, js natsjs.JetStream) error {
 		return nil
 	})
 	return nil
+}
+
+// writeWithin is how long a client may take for a piece of an answer.
+const writeWithin = time.Minute
+
+// patient lets an answer take as long as it takes to make: what reads the whole book
+// does not end with the time of a write. It ends when the client goes.
+func patient(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		control := http.NewResponseController(w)
+		_ = control.SetWriteDeadline(time.Time{}) // a writer that has no deadlines needs none
+		next.ServeHTTP(httpsnoop.Wrap(w, httpsnoop.Hooks{Write: func(write httpsnoop.WriteFunc) httpsnoop.WriteFunc {
+			return func(data []byte) (int, error) {
+				_ = control.SetWriteDeadline(time.Now().Add(writeWithin))
+				return write(data)
+			}
+		}}), r)
+	})
 }
 
 // healthy reports whether the engine can book what comes now.

@@ -36,7 +36,7 @@ func (c *importDeckCmd) Run(ctx context.Context, std Streams) error {
 	if err != nil {
 		return err
 	}
-	report, err := lintAgainst(ctx, std, sheet, c.Data, decks.Terms{Now: clock()})
+	j, err := lintAgainst(ctx, std, sheet, c.Data, decks.Terms{Now: clock()})
 	if err != nil {
 		return err
 	}
@@ -45,20 +45,20 @@ func (c *importDeckCmd) Run(ctx context.Context, std Streams) error {
 		more += " --data=" + api.Quoted(c.Data)
 	}
 	if c.Format != "json" {
-		printSummary(std.Out, report, more)
+		printSummary(std.Out, j.report, more)
 	}
-	if err := refuseErrors(report, c.Force); err != nil {
+	if err := refuseErrors(j.report, c.Force); err != nil {
 		return err
 	}
 	events, err := sheet.Events()
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.File, err)
 	}
-	total, err := c.publishAll(ctx, std, events)
+	total, err := c.publishMissing(ctx, std, j, events)
 	if err != nil {
 		return err
 	}
-	return c.print(std, importReport{total, report}, func(w writer) { printTotal(w, total, published(sheet, len(events))) })
+	return c.print(std, importReport{total, j.report}, func(w writer) { printTotal(w, total, published(sheet, len(events))) })
 }
 
 // importReport is what became of a deck's events, and what was found of it before.

@@ -35,6 +35,7 @@ func TestWhatIfUsage(t *testing.T) {
 	refused(t, exitFailed, "--grant \"any\"", ask("what-if", "--grant", "any")...)
 	refused(t, exitFailed, "licenses", "what-if", "--data", dir, "--scenario", broken)
 	refused(t, exitFailed, "line 3: price of PAYG in FR", ask("right-size", "--prices", prices)...)
+	refused(t, exitFailed, "line 2: price of PAYG in it", ask("right-size", "--prices", writeFile(t, "lower.csv", []byte("plan,country,price,currency\nPAYG,it,0.50,EUR\n")))...)
 	refused(t, exitFailed, "there is no book in "+dir, ask("what-if")...)
 	refused(t, exitFailed, "there is no book in "+dir, ask("right-size")...)
 }

@@ -336,3 +336,25 @@ func TestNumbering(t *testing.T) {
 		}
 	}
 }
+
+// A connect fee jumps as a price does, and so does what a type makes free.
+func TestLintFeesAndFreeTypes(t *testing.T) {
+	row := func(prefix, rowType string, price, fee domain.Micros) domain.Row {
+		return domain.Row{Prefix: prefix, Country: "IT", Name: "Italy", RowType: rowType, Price: price, ConnectFee: fee, Increment: domain.DefaultIncrement}
+	}
+	before := sheetOf("1", on(2026, 9, 1), "EUR", []domain.Row{row("3902", "landline", 16_000, 0), row("3906", "landline", 16_000, 0), row("39348", "mobile", 100_000, 0), row("39800", "toll_free", 16_000, 0)})
+	after := sheetOf("2", on(2026, 10, 1), "EUR", []domain.Row{row("3902", "landline", 16_000, 0), row("3906", "landline", 16_000, 500_000), row("39348", "toll_free", 100_000, 0), row("39800", "landline", 16_000, 0)})
+	var got []string
+	for _, f := range Lint(after, Terms{InForce: before}).Findings {
+		if f.Code == FoundDearer || f.Code == FoundCheaper {
+			got = append(got, f.Code+": "+f.Text)
+		}
+	}
+	if diff := cmp.Diff([]string{
+		"dearer: Italy: connect fee 0 → 0.5",
+		"dearer: Italy: 0 → 0.016, as type toll_free becomes landline",
+		"cheaper: Italy: 0.1 → 0, as type mobile becomes toll_free",
+	}, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}

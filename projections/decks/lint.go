@@ -226,6 +226,9 @@ func (l *linter) version() {
 				})
 			}
 		case v.Version == s.Version:
+			if interrupted(s, v) {
+				break // the same again completes it
+			}
 			if l.identical = same(s, SheetOf(s.Tenant, v)); !l.identical {
 				l.find(FoundVersion, -1, func() string {
 					return fmt.Sprintf("version %s is published already and says otherwise; both would be invalid: choose another name", v.Version)
@@ -248,6 +251,26 @@ func (l *linter) version() {
 			})
 		}
 	}
+}
+
+// interrupted reports whether the parts that are published of an incomplete version are
+// parts of the sheet.
+func interrupted(s *Sheet, v *domain.DeckVersion) bool {
+	events, err := s.Events()
+	if err != nil || v.State != domain.DeckIncomplete {
+		return false
+	}
+	return len(events)-len(unpublished(events, v)) == len(v.Parts)
+}
+
+// unpublished are the events whose parts are none of a version.
+func unpublished(events []domain.Event, v *domain.DeckVersion) []domain.Event {
+	return slices.DeleteFunc(slices.Clone(events), func(e domain.Event) bool {
+		d := e.Data.(*domain.Deck)
+		return slices.ContainsFunc(v.Parts, func(p *domain.Deck) bool {
+			return p.Part == d.Part && p.Parts == d.Parts && p.EffectiveFrom == d.EffectiveFrom && p.Currency == d.Currency && slices.Equal(p.Rows, d.Rows)
+		})
+	})
 }
 
 // same reports whether two sheets are the same version.
@@ -440,24 +463,47 @@ func (l *linter) prices() {
 		if c.Before == nil || c.After == nil {
 			return
 		}
-		row := c.row
-		switch was, is := c.Before.Price, c.After.Price; {
-		case was == is:
-		case int64(is) >= l.terms.Jump*int64(was) && is > was:
-			l.find(FoundDearer, row, func() string { return jump(c, was, is) })
-		case int64(was) >= l.terms.Jump*int64(is):
-			l.find(FoundCheaper, row, func() string { return jump(c, was, is) })
+		price, fee := charged(c.Before)
+		newPrice, newFee := charged(c.After)
+		if !l.jumps(c, "", price, newPrice) {
+			l.jumps(c, "connect fee ", fee, newFee)
 		}
 	})
 }
 
-func jump(c *Cell, was, is domain.Micros) string {
-	text := fmt.Sprintf("%s: %s → %s", c.After.Name, was, is)
+// charged is what a row costs a minute and a call, by its type, too.
+func charged(r *domain.Row) (price, fee domain.Micros) {
+	if isFree(r.RowType) {
+		return 0, 0
+	}
+	return r.Price, r.ConnectFee
+}
+
+// jumps finds a price that jumps.
+func (l *linter) jumps(c *Cell, what string, was, is domain.Micros) bool {
+	switch {
+	case was == is:
+		return false
+	case int64(is) >= l.terms.Jump*int64(was) && is > was:
+		l.find(FoundDearer, c.row, func() string { return jump(c, what, was, is) })
+	case int64(was) >= l.terms.Jump*int64(is):
+		l.find(FoundCheaper, c.row, func() string { return jump(c, what, was, is) })
+	default:
+		return false
+	}
+	return true
+}
+
+func jump(c *Cell, what string, was, is domain.Micros) string {
+	text := fmt.Sprintf("%s: %s%s → %s", c.After.Name, what, was, is)
 	switch {
 	case was > 0 && is > was:
 		text += fmt.Sprintf(", %s times dearer", ratio(is, was))
 	case is > 0 && was > is:
 		text += fmt.Sprintf(", %s times cheaper", ratio(was, is))
+	}
+	if isFree(c.Before.RowType) != isFree(c.After.RowType) {
+		text += fmt.Sprintf(", as type %s becomes %s", c.Before.RowType, c.After.RowType)
 	}
 	if c.Before.Prefix != c.Prefix {
 		text += fmt.Sprintf(" (until now by prefix %s)", c.Before.Prefix)

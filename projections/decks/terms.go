@@ -12,7 +12,7 @@ import (
 func TermsOf(l *domain.Ledger, o Options) Judgement {
 	var j Judgement
 	for _, v := range l.Decks(o.Tenant) {
-		if v.Deck == o.Deck && v.Own {
+		if v.Deck == o.Deck {
 			j.Known = append(j.Known, v)
 		}
 	}
@@ -35,7 +35,7 @@ func TermsOf(l *domain.Ledger, o Options) Judgement {
 
 // A Judgement is what a book knows.
 type Judgement struct {
-	Known   []domain.DeckVersion // of the deck's own
+	Known   []domain.DeckVersion // of the deck, or of the catalogue's that it would hide
 	InForce *domain.DeckVersion  // at the effective date; nil: none
 	Closed  domain.Instant       // up to which months are closed; 0: none is
 	Whose   string               // of whom
@@ -48,6 +48,18 @@ func (j *Judgement) Terms(o Options, now domain.Instant) Terms {
 		t.InForce = SheetOf(o.Tenant, j.InForce)
 	}
 	return t
+}
+
+// Unpublished are the events of a version that the book has not, where it has
+// others of it: parts that are there would be refused with another time.
+func (j *Judgement) Unpublished(events []domain.Event) []domain.Event {
+	for i := range j.Known {
+		v := &j.Known[i]
+		if d := events[0].Data.(*domain.Deck); v.Own && v.Version == d.Version {
+			return unpublished(events, v)
+		}
+	}
+	return events
 }
 
 // Before is what a version is compared with: the named one, or the one in force

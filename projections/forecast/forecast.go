@@ -152,7 +152,7 @@ func (w *work) lane(p *Pool, r *domain.PoolRating, m *poolModel, buckets []int, 
 			when[i] = &at
 		case !over && ends[i]:
 			at := m.when(m.at(m.now)+until[i]) / minute * minute
-			text := max(min(at, m.to-minute), m.now).String()
+			text := min(max(at, (m.now+minute-1)/minute*minute), m.to-minute).String()
 			when[i] = &text
 		}
 	}

@@ -1,6 +1,7 @@
 package whatif
 
 import (
+	"bytes"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -25,10 +26,19 @@ type Price struct {
 // MaxPrices is how many prices may be given: more than there are plans and countries.
 const MaxPrices = 10_000
 
+const maxPriceBytes = 1 << 20
+
 // ReadPrices reads a CSV file of prices: plan,country,price,currency, in that order,
 // with a header of these names.
 func ReadPrices(r io.Reader) ([]Price, error) {
-	in := csv.NewReader(io.LimitReader(r, 1<<20))
+	text, err := io.ReadAll(io.LimitReader(r, maxPriceBytes+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > maxPriceBytes {
+		return nil, fmt.Errorf("has more than %d MiB", maxPriceBytes>>20)
+	}
+	in := csv.NewReader(bytes.NewReader(text))
 	in.FieldsPerRecord, in.TrimLeadingSpace = 4, true
 	header, err := in.Read()
 	if err != nil || !slices.Equal(header, []string{"plan", "country", "price", "currency"}) {
@@ -62,8 +72,8 @@ func (p Price) read() (s seat, price domain.LicencePrice, err error) {
 	if err == nil {
 		price.Currency, err = domain.ParseCurrency(p.Currency)
 	}
-	if err == nil && (p.Plan == "" || p.Country == "") {
-		err = errors.New("must name a plan, and a country or *")
+	if err == nil && (p.Plan == "" || p.Country != domain.AnyCountry && !isCountry(p.Country)) {
+		err = errors.New("must name a plan, and a country by two capitals such as IT, or *")
 	}
 	if err != nil {
 		err = refuse("price of %s in %s, %s %s: %v", p.Plan, p.Country, p.Price, p.Currency, err)
@@ -82,10 +92,17 @@ func newPrices(given []Price, w *world) (prices, error) {
 		return prices{}, refuse("%d prices: at most %d", len(given), MaxPrices)
 	}
 	p := prices{map[seat]domain.LicencePrice{}, w}
+	plans := w.ledger.PlanNames(w.tenant)
 	for _, one := range given {
 		s, price, err := one.read()
 		if err != nil {
 			return p, err
+		}
+		if !slices.Contains(plans, s.plan) {
+			return p, refuse("price of %s in %s: the book has no such plan for %s", s.plan, s.country, w.tenant)
+		}
+		if _, twice := p.given[s]; twice {
+			return p, refuse("price of %s in %s: is there twice, leave one", s.plan, s.country)
 		}
 		p.given[s] = price
 	}

@@ -105,6 +105,9 @@ func (s *Scenario) check() (domain.Month, error) {
 		if err := counted("remove "+r.Plan, r.Users, r.Licences); err != nil {
 			return 0, err
 		}
+		if r.Country != "" && !isCountry(r.Country) {
+			return 0, noCountry("remove "+r.Plan, r.Country)
+		}
 	}
 	for _, a := range s.Add {
 		if err := counted("add "+a.Plan, a.Users, a.Licences); err != nil {
@@ -113,8 +116,8 @@ func (s *Scenario) check() (domain.Month, error) {
 		if a.Unlicensed && a.Users != nil {
 			return 0, refuse("add %s: say how many licences go to unlicensed users, or name users, not both", a.Plan)
 		}
-		if len(a.Country) != 2 || strings.Trim(a.Country, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
-			return 0, refuse("add %s: country %.20q: must be two capitals such as IT", a.Plan, a.Country)
+		if !isCountry(a.Country) {
+			return 0, noCountry("add "+a.Plan, a.Country)
 		}
 	}
 	for _, p := range s.Plans {
@@ -124,8 +127,21 @@ func (s *Scenario) check() (domain.Month, error) {
 		if len(p.Users) == 0 && p.From == "" {
 			return 0, refuse("plan %s: name the users, or the plan they hold now", p.To)
 		}
+		for _, country := range []string{p.In, p.Country} {
+			if country != "" && !isCountry(country) {
+				return 0, noCountry("plan "+p.To, country)
+			}
+		}
 	}
 	return month, nil
+}
+
+func isCountry(text string) bool {
+	return len(text) == 2 && strings.Trim(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
+}
+
+func noCountry(what, country string) error {
+	return refuse("%s: country %.20q: must be two capitals such as IT", what, country)
 }
 
 // counted refuses a change that names neither users nor a number, or both.

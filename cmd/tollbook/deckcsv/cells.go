@@ -256,10 +256,13 @@ func (f *file) price(cell string) (domain.Micros, error) {
 	}
 	s := cell
 	for _, m := range moneySigns {
-		plain := strings.TrimSpace(strings.Replace(s, m.sign, "", 1))
-		if len(plain) == len(s) {
-			continue
+		plain, signed := strings.CutPrefix(s, m.sign)
+		if !signed {
+			if plain, signed = strings.CutSuffix(s, m.sign); !signed {
+				continue
+			}
 		}
+		plain = strings.TrimSpace(plain)
 		if m.currency != f.currency {
 			return 0, fmt.Errorf("is in %s, and the deck in %s; make them one", m.currency, f.currency)
 		}
