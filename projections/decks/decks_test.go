@@ -351,9 +351,9 @@ func TestLintFeesAndFreeTypes(t *testing.T) {
 		}
 	}
 	if diff := cmp.Diff([]string{
-		"dearer: Italy: connect fee 0 → 0.5",
-		"dearer: Italy: 0 → 0.016, as type toll_free becomes landline",
-		"cheaper: Italy: 0.1 → 0, as type mobile becomes toll_free",
+		FoundDearer + ": Italy: connect fee 0 → 0.5",
+		FoundDearer + ": Italy: 0 → 0.016, as type toll_free becomes landline",
+		FoundCheaper + ": Italy: 0.1 → 0, as type mobile becomes toll_free",
 	}, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
