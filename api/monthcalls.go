@@ -44,13 +44,19 @@ func (x *Explainer) Statement(ctx context.Context, q StatementRequest) (s projec
 	return s, err
 }
 
-// Calls is a page of the calls of a month. The pages of a live month are read from
-// it for as long as nothing changes there; once something does, those that are left
-// are read from a view as of their position.
+// Calls is a page of the calls of a month. The first page of a live month is looked
+// for in it, whatever comes. The others are read from it for as long as nothing
+// changes there; once something does, those that are left are read from a view as of
+// their position.
 func (x *Explainer) Calls(ctx context.Context, q CallsRequest) (projections.CallsDocument, error) {
 	month, err := monthOf(q.Tenant, q.Month)
 	if err != nil {
 		return projections.CallsDocument{}, err
+	}
+	if q.At == 0 && q.After == nil {
+		if page, live, err := x.firstCalls(ctx, q.Tenant, month, pageOf(q.Limit)); live || err != nil {
+			return page, err
+		}
 	}
 	var page projections.CallPage
 	for ready := false; !ready; {
@@ -85,6 +91,39 @@ func (x *Explainer) Calls(ctx context.Context, q CallsRequest) (projections.Call
 		}
 	}
 	return page.Document(), nil
+}
+
+// firstCalls is the first page of the calls of a month as it is now; live is false
+// for one that is issued.
+func (x *Explainer) firstCalls(ctx context.Context, tenant string, month domain.Month, limit int) (doc projections.CallsDocument, live bool, err error) {
+	for {
+		var search *domain.CallSearch
+		issuedAt, err := x.from.Live(ctx, tenant, month, func(v *projections.View) error {
+			search = v.FirstCalls(tenant, month)
+			return nil
+		})
+		if err != nil || issuedAt != 0 {
+			return doc, false, err
+		}
+		found := search.Find(domain.Wanted{Any: true, First: true, Calls: min(max(limit, 1), projections.MaxPage)})
+		var page projections.CallPage
+		ready := false
+		issuedAt, err = x.from.Live(ctx, tenant, month, func(v *projections.View) error {
+			if page, ready = v.FirstPage(tenant, month, found); ready {
+				x.live.mark(v, tenant, month) // for who goes on
+			}
+			return nil
+		})
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil || issuedAt != 0 {
+			return doc, false, err
+		}
+		if ready {
+			return page.Document(), true, nil
+		}
+	}
 }
 
 // view calls ask with the view of a month as of a position; 0: an open month as it

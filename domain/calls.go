@@ -165,8 +165,13 @@ type calls struct {
 	saids   map[uint32]Instant // where those don't say it
 	sources map[uint32]uint32  // where there are too many for 16 bits
 	texts   []byte             // ids that are no UUIDs
-	latest  []Instant          // of each chunk: when its latest call was answered
+	spans   []chunkSpan        // of each chunk
 }
+
+// A chunkSpan is when the first and the last call of a chunk were answered.
+type chunkSpan struct{ from, to Instant }
+
+func (s *chunkSpan) add(at Instant) { s.from, s.to = min(s.from, at), max(s.to, at) }
 
 const manyLate = math.MinInt32
 
@@ -197,10 +202,9 @@ func (l *calls) add(c call, user, source uint32, id CallID, said Instant) uint32
 		l.saids[index] = said
 	}
 	if index&(chunkSize-1) == 0 {
-		l.latest = append(l.latest, c.at)
-	} else {
-		l.latest[index>>chunkBits] = max(l.latest[index>>chunkBits], c.at)
+		l.spans = append(l.spans, chunkSpan{c.at, c.at})
 	}
+	l.spans[index>>chunkBits].add(c.at)
 	l.chunked.add(c)
 	l.users.add(user)
 	l.late.add(int32(ms))

@@ -220,11 +220,11 @@ func (i *MonthImage) AddCalls(rows []byte) (fill func() error, err error) {
 	l.chunks, l.n = append(l.chunks, calls), l.n+uint32(n)
 	l.users.chunks, l.users.n = append(l.users.chunks, users), l.n
 	l.late.chunks, l.late.n = append(l.late.chunks, late), l.n
-	if l.latest == nil {
-		l.latest = make([]Instant, 0, (int(i.Calls)+ImageChunk-1)/ImageChunk) // it never moves: others may fill in theirs
+	if l.spans == nil {
+		l.spans = make([]chunkSpan, 0, (int(i.Calls)+ImageChunk-1)/ImageChunk) // it never moves: others may fill in theirs
 	}
-	l.latest = append(l.latest, i.Start)
-	latest := &l.latest[len(l.latest)-1]
+	l.spans = append(l.spans, chunkSpan{i.End, i.Start})
+	span := &l.spans[len(l.spans)-1]
 	a := i.month.account
 	from, to := i.Start, i.End
 	return func() error {
@@ -233,7 +233,7 @@ func (i *MonthImage) AddCalls(rows []byte) (fill func() error, err error) {
 			row := rows[j*ImageCallBytes:][:ImageCallBytes]
 			c := &calls[j]
 			c.at = Instant(little.Uint64(row))
-			*latest = max(*latest, c.at)
+			span.add(c.at)
 			c.id = [16]byte(row[8:])
 			c.number = little.Uint64(row[24:])
 			c.talk = little.Uint32(row[32:])

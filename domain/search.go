@@ -3,7 +3,6 @@ package domain
 import (
 	"cmp"
 	"maps"
-	"math"
 	"slices"
 )
 
@@ -31,7 +30,7 @@ func (l *Ledger) CallSearch(tenant string, id Month) *CallSearch {
 		s.sources = slices.Clip(a.sources.names)
 	}
 	if m := s.month; m != nil {
-		s.calls = calls{chunked: m.calls.frozen(), users: m.calls.users.frozen(), texts: slices.Clip(m.calls.texts), sources: maps.Clone(m.calls.sources), latest: slices.Clone(m.calls.latest)}
+		s.calls = calls{chunked: m.calls.frozen(), users: m.calls.users.frozen(), texts: slices.Clip(m.calls.texts), sources: maps.Clone(m.calls.sources), spans: slices.Clone(m.calls.spans)}
 		s.dropped = slices.Clip(m.dropped)
 	}
 	return s
@@ -41,13 +40,23 @@ func (l *Ledger) CallSearch(tenant string, id Month) *CallSearch {
 func (l *chunked[T]) frozen() chunked[T] { return chunked[T]{slices.Clone(l.chunks), l.n} }
 
 // A Wanted is which calls are looked for: those of some users, and those to numbers
-// that begin with some digits.
+// that begin with some digits; or any.
 type Wanted struct {
 	User   func(name string) bool // nil: of none
 	Number NumberStart
+	Any    bool
 	Before *Share // only what comes before this call by R7's order; nil: any
 	Calls  int    // so many of the last
+	First  bool   // or of the first instead
 	Users  int    // so many of the first, by name
+}
+
+// order is R7's where the first calls are wanted, and the other way round.
+func (w *Wanted) order(compare func(a, b uint32) int) func(a, b *uint32) int {
+	if w.First {
+		return func(a, b *uint32) int { return compare(*a, *b) }
+	}
+	return func(a, b *uint32) int { return compare(*b, *a) }
 }
 
 // A NumberStart is digits that numbers begin with. The zero value is the start of none.
@@ -94,7 +103,7 @@ type FoundCalls struct {
 	users  []bool // by number: wanted
 	named  int    // how many of them are
 	first  topOf[NumberedUser]
-	last   topOf[uint32] // the last call first; one more than is wanted
+	calls  topOf[uint32] // in the order that is wanted; one more than that
 }
 
 // searchParts is how many parts of a month are looked at side by side.
@@ -102,9 +111,9 @@ const searchParts = 16
 
 // Find looks at all calls there were when the search began. It needs no ledger.
 func (s *CallSearch) Find(w Wanted) *FoundCalls {
-	last := topOf[uint32]{n: w.Calls + 1, order: func(a, b *uint32) int { return s.order(*b, *a) }}
+	calls := topOf[uint32]{n: w.Calls + 1, order: w.order(s.order)}
 	f := &FoundCalls{
-		search: s, wanted: w, last: last,
+		search: s, wanted: w, calls: calls,
 		first: topOf[NumberedUser]{n: w.Users, order: func(a, b *NumberedUser) int { return cmp.Compare(a.User, b.User) }},
 	}
 	gone := make([]uint64, s.calls.n/64+1)
@@ -115,40 +124,61 @@ func (s *CallSearch) Find(w Wanted) *FoundCalls {
 	var parts [searchParts]topOf[uint32]
 	var tasks []func()
 	for i := range min(searchParts, len(s.calls.chunks)) {
-		parts[i] = last
-		tasks = append(tasks, func() { f.findIn(&parts[i], len(s.calls.chunks)-1-i, gone) })
+		parts[i] = calls
+		tasks = append(tasks, func() { f.findIn(&parts[i], i, gone) })
 	}
 	s.run(tasks)
 	for i := range parts {
 		for _, index := range parts[i].kept {
-			f.last.add(index)
+			f.calls.add(index)
 		}
 	}
 	return f
 }
 
-// findIn looks at one chunk of so many, from this one back.
-func (f *FoundCalls) findIn(last *topOf[uint32], chunk int, gone []uint64) {
+// findIn looks at one chunk of so many, from this one on.
+func (f *FoundCalls) findIn(found *topOf[uint32], chunk int, gone []uint64) {
 	s, w, wanted := f.search, &f.wanted, f.users
 	users, numbers := f.named > 0, w.Number != NumberStart{}
-	// Calls come roughly in order: from the end on, what is kept soon is what stays.
-	least := Instant(math.MinInt64)
-	for ; chunk >= 0; chunk -= searchParts {
-		if s.calls.latest[chunk] < least {
-			continue
+	look := func(chunk, j int) {
+		c := &s.calls.chunks[chunk][j]
+		if !(w.Any || users && wanted[s.calls.users.chunks[chunk][j]] || numbers && w.Number.of(c)) || found.full && f.beyond(found, c.at, c.at) {
+			return
 		}
-		calls, callers, first := s.calls.chunks[chunk], s.calls.users.chunks[chunk], uint32(chunk)<<chunkBits
-		for j := len(callers) - 1; j >= 0; j-- {
-			if !(users && wanted[callers[j]] || numbers && w.Number.of(&calls[j])) || calls[j].at < least {
-				continue
-			}
-			if index := first + uint32(j); gone[index/64]>>(index%64)&1 == 0 && f.before(&s.calls, s.sources, index) {
-				if last.add(index); last.full {
-					least = s.calls.at(last.kept[w.Calls]).at
-				}
-			}
+		if index := uint32(chunk)<<chunkBits + uint32(j); gone[index/64]>>(index%64)&1 == 0 && f.before(&s.calls, s.sources, index) {
+			found.add(index)
 		}
 	}
+	// Calls come roughly in order: beginning at the end that is wanted, what is kept
+	// soon is what stays.
+	var chunks []int
+	for ; chunk < len(s.calls.chunks); chunk += searchParts {
+		chunks = append(chunks, chunk)
+	}
+	if !w.First {
+		slices.Reverse(chunks)
+	}
+	for _, chunk := range chunks {
+		span, n := s.calls.spans[chunk], len(s.calls.users.chunks[chunk])
+		if found.full && f.beyond(found, span.from, span.to) {
+			continue
+		}
+		for j := range n {
+			if !w.First {
+				j = n - 1 - j
+			}
+			look(chunk, j)
+		}
+	}
+}
+
+// beyond reports whether no call of this time can take the place of one that is kept.
+func (f *FoundCalls) beyond(found *topOf[uint32], from, to Instant) bool {
+	bound := f.search.calls.at(found.kept[f.wanted.Calls]).at
+	if f.wanted.First {
+		return from > bound
+	}
+	return to < bound
 }
 
 func (f *FoundCalls) before(l *calls, sources []string, index uint32) bool {
@@ -194,8 +224,8 @@ func (s *CallSearch) order(a, b uint32) int {
 	return compareIDs(&s.calls, x, &s.calls, y)
 }
 
-// Calls are the last of the calls that are wanted, the last one first, as of the
-// events added so far; more: there are others before them. Where some of them have
+// Calls are the calls that are wanted, the last or the first one first, as of the
+// events added so far; more: there are others. Where some of them have
 // gone since the search began, so that others take their place, or the month's
 // boundaries have moved, ok is false, and to be searched again. It is asked once.
 func (f *FoundCalls) Calls(l *Ledger) (calls []MonthCall, more, ok bool) {
@@ -208,22 +238,22 @@ func (f *FoundCalls) Calls(l *Ledger) (calls []MonthCall, more, ok bool) {
 		return nil, false, true
 	}
 	gone := func(index uint32) bool { return m.calls.at(index).class() == gone }
-	if found := f.last.sorted(); slices.ContainsFunc(found, gone) {
-		if f.last.full {
+	if found := f.calls.sorted(); slices.ContainsFunc(found, gone) {
+		if f.calls.full {
 			return nil, false, false
 		}
-		f.last.kept = slices.DeleteFunc(found, gone)
+		f.calls.kept = slices.DeleteFunc(found, gone)
 	}
-	f.last.order = func(a, b *uint32) int { return m.order(*b, *a) }
+	f.calls.order = f.wanted.order(m.order)
 	f.see(m.account.users.names)
 	w := &f.wanted
 	for index := s.calls.n; index < m.calls.n; index++ {
-		wanted := f.users[m.calls.user(index)] || w.Number.of(m.calls.at(index))
+		wanted := w.Any || f.users[m.calls.user(index)] || w.Number.of(m.calls.at(index))
 		if wanted && !gone(index) && f.before(&m.calls, m.account.sources.names, index) {
-			f.last.add(index)
+			f.calls.add(index)
 		}
 	}
-	found := f.last.sorted()
+	found := f.calls.sorted()
 	for _, index := range found[:min(len(found), w.Calls)] {
 		calls = append(calls, m.monthCall(index))
 	}

@@ -39,7 +39,7 @@ func TestCallSearch(t *testing.T) {
 		}
 		add()
 		for range rapid.IntRange(1, 5).Draw(t, "searches") {
-			wanted := domain.Wanted{Calls: rapid.IntRange(1, 5).Draw(t, "limit")}
+			wanted := domain.Wanted{Calls: rapid.IntRange(1, 5).Draw(t, "limit"), First: rapid.Bool().Draw(t, "first"), Any: rapid.IntRange(0, 3).Draw(t, "any") == 0}
 			start := rapid.SampledFrom(starts).Draw(t, "start")
 			number, ok := domain.ParseNumberStart(start)
 			if digits := strings.TrimPrefix(start, "+"); ok != (digits != "" && strings.Trim(digits, "0123456789") == "") {
@@ -63,11 +63,13 @@ func TestCallSearch(t *testing.T) {
 					text := strings.TrimRight(c.Called.String(), "*")
 					is := number != domain.NumberStart{} && !c.Called.Anonymous() && strings.HasPrefix(strings.TrimPrefix(text, "+"), strings.TrimPrefix(start, "+")) &&
 						(strings.HasPrefix(text, "+") || !strings.HasPrefix(start, "+"))
-					if before && (wanted.User(c.User) || is) {
+					if before && (wanted.Any || wanted.User(c.User) || is) {
 						want = append(want, c)
 					}
 				}
-				slices.Reverse(want)
+				if !wanted.First {
+					slices.Reverse(want)
+				}
 				if more != (len(want) > wanted.Calls) {
 					t.Fatalf("more: %v; there are %d calls, the limit is %d", more, len(want), wanted.Calls)
 				}
@@ -76,7 +78,7 @@ func TestCallSearch(t *testing.T) {
 					t.Fatalf("%s %v %q %q after %+v (-filter +search):\n%s", tenant, month, start, part, wanted.Before, diff)
 				}
 				found += len(calls)
-				if more {
+				if more = more && !wanted.First; more {
 					last := calls[len(calls)-1]
 					wanted.Before = &domain.Share{At: last.At, Ref: last.Ref}
 				}

@@ -315,15 +315,27 @@ func (s *story) resume() {
 		}
 		for _, tenant := range historyTenants {
 			for _, m := range shownMonths() {
-				now := func(m2 *projections.Months) (at uint64) {
-					at, err := m2.View(tenant, m, func(*projections.View) error { return nil })
+				now := func(m2 *projections.Months) (doc projections.Statement, at uint64) {
+					at, err := m2.View(tenant, m, func(v *projections.View) (err error) {
+						doc, err = v.Statement(tenant, m)
+						return err
+					})
 					if err != nil {
 						s.t.Fatal(err)
 					}
-					return at
+					return doc, at
 				}
-				if now(months) == 0 && now(s.months) != 0 {
-					s.t.Fatalf("%s of %s has changed since it was closed, which the resumed months don't know", m, tenant)
+				// Months that were moved and moved back in between are made anew, and
+				// are the same.
+				doc, at := now(months)
+				if _, changed := now(s.months); at == 0 && changed != 0 {
+					want, err := projections.Replay(s.t.Context(), s.book.Walk(), tenant, m, changed, nil)
+					if err != nil {
+						s.t.Fatal(err)
+					}
+					if diff := gocmp.Diff(want.Invoices, doc.Invoices) + gocmp.Diff(want.Pools, doc.Pools); diff != "" {
+						s.t.Fatalf("%s of %s has changed since it was closed, which the resumed months don't know (-issued +resumed):\n%s", m, tenant, diff)
+					}
 				}
 			}
 			issues := months.Issues(tenant)

@@ -99,6 +99,20 @@ func (v *View) Reading(tenant string, month domain.Month) *CallsReading {
 // Holds reports whether the view's month still is what is read.
 func (r *CallsReading) Holds(v *View) bool { return r.calls.Holds(v.Ledger) }
 
+// FirstCalls begins to look for the first calls of a month of the view, without
+// holding it up.
+func (v *View) FirstCalls(tenant string, month domain.Month) *domain.CallSearch {
+	return v.Ledger.CallSearch(tenant, month)
+}
+
+// FirstPage is the page that begins a month, of what [View.FirstCalls] found; ready is
+// false where the month has become another meanwhile, and it is to be looked for again.
+func (v *View) FirstPage(tenant string, month domain.Month, found *domain.FoundCalls) (page CallPage, ready bool) {
+	page.asOf = v.asOf(tenant, month)
+	page.calls, page.more, ready = found.Calls(v.Ledger)
+	return page, ready
+}
+
 // filedAtOnce is how many calls are filed by their time before others may ask the
 // view again: a few milliseconds.
 const filedAtOnce = 1 << 18
