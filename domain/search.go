@@ -270,11 +270,11 @@ func (l *calls) compareTo(sources []string, index uint32, other *Share) int {
 	return s.before(other)
 }
 
-// Sources are those that have sent calls of a tenant, at most limit.
+// Sources are those that have sent calls of a tenant, at most limit: the newest.
 func (l *Ledger) Sources(tenant string, limit int) []string {
 	a := l.accounts[tenant]
 	if a == nil {
 		return nil
 	}
-	return slices.Clone(a.sources.names[:min(len(a.sources.names), limit)])
+	return slices.Clone(a.sources.names[max(0, len(a.sources.names)-limit):])
 }

@@ -206,7 +206,7 @@ func (r *searchReading) document(q SearchQuery) SearchDocument {
 	return d
 }
 
-// SourcesOfCalls are those that have sent calls of a tenant, at most limit.
+// SourcesOfCalls are those that have sent calls of a tenant, at most limit: the newest.
 func (m *Months) SourcesOfCalls(tenant string, limit int) []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -17,8 +17,8 @@ import (
 // at the end: the trailer Repr-Digest (RFC 9530) has it.
 //
 // begin is asked for each, and fail answers a request that came to nothing. Who may
-// read what is theirs to say.
-func Handler(begin func(context.Context, Query) (*Export, error), fail func(http.ResponseWriter, *http.Request, error)) http.Handler {
+// read what is theirs to say. broke is told why a file ends before its end.
+func Handler(begin func(context.Context, Query) (*Export, error), fail func(http.ResponseWriter, *http.Request, error), broke func(error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		q, only, err := queryOf(r)
 		var e *Export
@@ -49,6 +49,9 @@ func Handler(begin func(context.Context, Query) (*Export, error), fail func(http
 		m, err := e.Write(r.Context(), w)
 		if err != nil {
 			// The file has begun: only a broken connection says that it is no good.
+			if r.Context().Err() == nil { // else it is who asked that has gone
+				broke(err)
+			}
 			panic(http.ErrAbortHandler)
 		}
 		w.Header().Set("Repr-Digest", "sha-256=:"+m.base64()+":")

@@ -271,7 +271,7 @@ func (d DeckStages) Of(tenant string) ([]DeckStage, error) {
 	for _, id := range ids {
 		s, err := d.Stage(id)
 		if err != nil {
-			return nil, err
+			continue // it has gone meanwhile, or is damaged, which who opens it is told: it may be another's
 		}
 		if s.Tenant == tenant {
 			all = append(all, s)

@@ -82,5 +82,9 @@ func (d *Desk) Check(ctx context.Context, tenant, month string) (projections.Iss
 	if !slices.ContainsFunc(d.Months.Issues(tenant), func(i *projections.Issue) bool { return i.Replayed.Month == id.String() }) {
 		return projections.Issue{}, &Error{http.StatusNotFound, fmt.Sprintf("nothing was issued to %s for %s: see its documents", tenant, id)}
 	}
+	if err := whatIfs.Acquire(ctx, 1); err != nil { // it has the month in memory
+		return projections.Issue{}, err
+	}
+	defer whatIfs.Release(1)
 	return projections.Check(ctx, d.Book.Walk(), tenant, id, nil)
 }

@@ -3,10 +3,11 @@ package finance
 import (
 	"context"
 	"errors"
-	"io"
+	"log/slog"
 	"net/http"
 
 	"tollbook/api/export"
+	"tollbook/domain"
 )
 
 // BeginExport finds the state of a month to export.
@@ -18,18 +19,9 @@ func (d *Desk) BeginExport(ctx context.Context, q export.Query) (*export.Export,
 	return tell(e, err)
 }
 
-// Export writes a file of a month, and says what is in it.
-func (d *Desk) Export(ctx context.Context, q export.Query, w io.Writer) (export.Manifest, error) {
-	e, err := d.BeginExport(ctx, q)
-	if err != nil {
-		return export.Manifest{}, err
-	}
-	return tell(e.Write(ctx, w))
-}
-
 // ExportHandler serves exports by [export.Handler]; program is its version. fail
-// answers what came to nothing.
-func (d *Desk) ExportHandler(program string, fail func(http.ResponseWriter, *http.Request, error)) http.Handler {
+// answers what came to nothing, and the log has why a file broke off.
+func (d *Desk) ExportHandler(program string, log *slog.Logger, fail func(http.ResponseWriter, *http.Request, error)) http.Handler {
 	return export.Handler(func(ctx context.Context, q export.Query) (*export.Export, error) {
 		q.Program = program
 		return d.BeginExport(ctx, q)
@@ -38,5 +30,5 @@ func (d *Desk) ExportHandler(program string, fail func(http.ResponseWriter, *htt
 			err = &Error{http.StatusBadRequest, mistake.Detail}
 		}
 		fail(w, r, err)
-	})
+	}, func(err error) { log.Error("an export broke off", "error", domain.MaskNumbers(err.Error())) })
 }

@@ -112,7 +112,7 @@ func (d *Desk) Month(ctx context.Context, tenant, month string, at uint64) (proj
 	if end := d.Months.Head().Events; at > end {
 		return projections.Statement{}, &Error{http.StatusBadRequest, projections.BeyondEnd(at, end).Error()}
 	}
-	return projections.Replay(ctx, d.Book.Walk(), tenant, id, at, nil)
+	return tell(d.Explainer.Statement(ctx, api.StatementRequest{Tenant: tenant, Month: id.String(), At: at}))
 }
 
 // Calls are a page of a month's calls.
@@ -154,5 +154,9 @@ func (d *Desk) Changes(ctx context.Context, tenant, month string, from, to uint6
 	if from == 0 || from > to || to > end {
 		return projections.DiffDocument{}, &Error{http.StatusBadRequest, fmt.Sprintf("from %d to %d: positions begin at 1 and must be in order, and the book has %d events", from, to, end)}
 	}
+	if err := whatIfs.Acquire(ctx, 1); err != nil { // it has two months in memory
+		return projections.DiffDocument{}, err
+	}
+	defer whatIfs.Release(1)
 	return projections.Diff(ctx, d.Book.Walk(), tenant, id, from, to, projections.DiffLimits{Calls: changesListed, Events: changesListed}, nil)
 }

@@ -236,7 +236,7 @@ func (a *API) export(w http.ResponseWriter, r *http.Request) {
 	if a.Read != nil {
 		a.Read(r, person, tenant, "export")
 	}
-	a.Desk.ExportHandler(a.Program, a.fail).ServeHTTP(w, r)
+	a.Desk.ExportHandler(a.Program, a.Log, a.fail).ServeHTTP(w, r)
 }
 
 func (a *API) events(w http.ResponseWriter, r *http.Request) {

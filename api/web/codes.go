@@ -42,7 +42,7 @@ var deckChanges = map[string]string{
 
 var findings = map[string]string{
 	"currency": "another currency", "version": "version is published already", "closed_month": "in a closed month", "past": "in the past",
-	"later": "a later version is in force", "superseded": "another version takes over", "missing_parent": "shorter prefix is missing",
+	"hides": "hides everybody's deck", "later": "a later version is in force", "superseded": "another version takes over", "missing_parent": "shorter prefix is missing",
 	"wrong_country": "wrong country", "no_calling_code": "no calling code", "lost_zero": "lost zero", "no_numbers": "no such numbers",
 	"zero_price": "price of zero", "free_priced": "price is never charged", "free_spelling": "type is misspelt", "increment": "odd increment",
 	"price_jump_up": "much dearer", "price_jump_down": "much cheaper", "dropped": "row is gone", "dropped_bare": "has no price any more",

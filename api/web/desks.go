@@ -65,7 +65,8 @@ func (p *Page) showRecord(q *request, status int, at uint64, form url.Values, ou
 		return err
 	}
 	body := recordView{Document: doc, Raw: printable(doc.Raw), Edited: printable(doc.Edited), Outcomes: outcomes}
-	body.Text = utf8.Valid(doc.Raw) && !strings.ContainsRune(string(doc.Raw), 0)
+	// A form writes three letters for some.
+	body.Text = len(doc.Raw) <= maxForm/4 && utf8.Valid(doc.Raw) && !strings.ContainsRune(string(doc.Raw), 0)
 	body.Edit, body.Tried = string(doc.Raw), status == http.StatusOK
 	if form != nil {
 		body.Edit, body.Why = form.Get("edited"), form.Get("why")

@@ -39,6 +39,6 @@ func (q *request) offer(at uint64) {
 
 // export serves a file of a month.
 func (p *Page) export(q *request) error {
-	p.Desk.ExportHandler(p.Program, func(_ http.ResponseWriter, _ *http.Request, err error) { p.fail(q, err) }).ServeHTTP(q.w, q.Request)
+	p.Desk.ExportHandler(p.Program, p.Log, func(_ http.ResponseWriter, _ *http.Request, err error) { p.fail(q, err) }).ServeHTTP(q.w, q.Request)
 	return nil
 }

@@ -110,10 +110,10 @@ func (c *chart) drawForeseen(r *poolRow, s span, y func(left int64) int64) {
 	if r.Foreseen == nil || len(r.Foreseen.course) < 2 {
 		return
 	}
-	course := r.Foreseen.course
+	course, granted := r.Foreseen.course, r.foot()
 	// What may be beyond the foot of the chart ends there.
 	at := func(p *forecast.Point, billed int64) string {
-		return fmt.Sprintf("%d %d", s.x(p.At), min(max(y(r.Granted-billed), 0), 1000))
+		return fmt.Sprintf("%d %d", s.x(p.At), min(max(y(granted-billed), 0), 1000))
 	}
 	var line, band strings.Builder
 	for i := range course {
@@ -126,6 +126,16 @@ func (c *chart) drawForeseen(r *poolRow, s span, y func(left int64) int64) {
 	c.Paths = append(c.Paths, stroke{"band", band.String() + "Z"}, stroke{"expected", line.String()})
 }
 
+// foot is what the course of a bucket is taken from, so that it goes on from what is
+// left now: what is granted, unless another bucket of a linked pool has ended it.
+func (r *poolRow) foot() int64 {
+	left := r.Granted - r.Drawn
+	if r.Overage > 0 {
+		left = -r.Overage
+	}
+	return left + r.Foreseen.course[0].Expected
+}
+
 // lowest is the least that will be left of a bucket by its expected course, with
 // room for a band that is not too wide.
 func (r *poolRow) lowest() int64 {
@@ -133,5 +143,5 @@ func (r *poolRow) lowest() int64 {
 		return 0
 	}
 	last := &r.Foreseen.course[len(r.Foreseen.course)-1]
-	return r.Granted - min(last.High, last.Expected+last.Expected/4)
+	return r.foot() - min(last.High, last.Expected+last.Expected/4)
 }

@@ -285,7 +285,7 @@ func (l *locale) code(of map[string]string) func(any) string {
 func (l *locale) funcs() template.FuncMap {
 	return template.FuncMap{
 		"t": l.t, "num": l.num, "exact": l.exact, "money": l.money, "fraction": l.fraction, "worth": l.worth, "heading": heading, "minutes": l.minutes,
-		"day": l.day, "when": l.when, "short": l.short, "monthname": l.month, "lang": l.tag.String,
+		"day": l.day, "when": l.when, "short": l.short, "said": l.said, "monthname": l.month, "lang": l.tag.String,
 		"class": l.code(classes), "reason": l.code(reasons), "exception": l.code(exceptions), "remedy": l.code(remedies), "outcome": l.code(outcomes), "word": l.code(words),
 		"deckstate": l.code(deckStates), "deckchange": l.code(deckChanges), "finding": l.code(findings), "deckof": deckQuery,
 		"severity": func(s decks.Severity) string {

@@ -67,7 +67,7 @@ func (p *Page) invoice(q *request) error {
 			body.Since = nil
 		}
 	}
-	v.Position = statement.Position
+	v.Position, v.At = statement.Position, at
 	q.offer(at)
 	title := "Draft invoices of %s"
 	if statement.Status == projections.StatusIssued {
@@ -115,6 +115,7 @@ func (p *Page) line(q *request) error {
 	if err != nil {
 		return err
 	}
+	v.At = at
 	ask := api.ExplainLineRequest{Tenant: v.Tenant, Month: v.Month, LineQuery: asked(values), After: afterOf(values), Limit: linesShown, AsOf: api.AsOf{At: at}}
 	doc, err := p.Desk.Line(q.Context(), ask)
 	if err != nil {
@@ -135,6 +136,7 @@ func (p *Page) call(q *request) error {
 	if err != nil {
 		return err
 	}
+	v.At = at
 	ask := api.ExplainRequest{Tenant: v.Tenant, Source: values.Get("source"), ID: values.Get("id"), AsOf: api.AsOf{At: at}}
 	doc, err := p.Desk.Call(q.Context(), ask)
 	if err != nil {

@@ -68,9 +68,9 @@ type poolRow struct {
 	Pace                        string
 	State                       string
 	EndedAt                     *string
-	Invoice                     *projections.Invoice
-	Foreseen                    *foreseen // nil: nothing is
-	index                       int       // of the bucket in its plan
+	Invoices                    []*projections.Invoice // one of each currency
+	Foreseen                    *foreseen              // nil: nothing is
+	index                       int                    // of the bucket in its plan
 }
 
 // A card is a pool that needs attention.
@@ -108,6 +108,7 @@ func (p *Page) month(q *request) error {
 		return err
 	}
 	b := monthView{Statement: statement, At: at}
+	v.At = at
 	now := p.Desk.Clock()
 	s := p.span(v.Tenant, q.month)
 	b.Ahead = now < s.From
@@ -136,22 +137,19 @@ func (p *Page) month(q *request) error {
 		}
 	}
 	for _, e := range statement.Exceptions {
-		b.Exceptions += e.Count
+		_, waived := p.Desk.Months.Exceptions(v.Tenant, q.month, e.Reason)
+		b.Exceptions += max(0, e.Count-waived)
 	}
-	for _, t := range v.Tabs {
-		switch t.Name {
-		case "Gaps":
-			b.Gaps = int64(t.Count)
-		case "Suspense":
-			b.Suspended = int64(t.Count)
-		}
-	}
+	_, gaps := p.Desk.Gaps.Open(v.Tenant, 0, s.To, 1)
+	b.Gaps, b.Suspended = int64(gaps), int64(p.Desk.Suspense.Suspense.Before(v.Tenant, s.To))
 	if statement.Status == projections.StatusIssued { // what is open now does not keep it open
 		b.Exceptions, b.Gaps, b.Suspended = 0, 0, 0
 	}
 	b.Open = b.Exceptions + b.Gaps + b.Suspended
-	if err := p.cards(q, &b, s, now); err != nil {
-		return err
+	if at == 0 {
+		if err := p.cards(q, &b, s, now); err != nil {
+			return err
+		}
 	}
 	if len(b.Rows) > rowsShown && !q.URL.Query().Has("all") {
 		b.Rows, b.More = b.Rows[:rowsShown], true
@@ -170,10 +168,11 @@ func (p *Page) span(tenant string, month domain.Month) span {
 
 // rows are the month's buckets, what needs attention first.
 func (q *request) rows(s *projections.Statement, month span, now domain.Instant) []poolRow {
-	invoices := map[[2]string]*projections.Invoice{}
+	invoices := map[[2]string][]*projections.Invoice{}
 	for i := range s.Invoices {
 		one := &s.Invoices[i]
-		invoices[[2]string{one.Country, one.Plan}] = one
+		key := [2]string{one.Country, one.Plan}
+		invoices[key] = append(invoices[key], one)
 	}
 	elapsed := month.x(now)
 	var pools [][]poolRow
@@ -194,7 +193,7 @@ func (q *request) rows(s *projections.Statement, month span, now domain.Instant)
 				r.Pace = permille(elapsed)
 			}
 			if j == 0 && pool.User == "" {
-				r.Invoice = invoices[[2]string{pool.Country, pool.Plan}]
+				r.Invoices = invoices[[2]string{pool.Country, pool.Plan}]
 			}
 			switch {
 			case r.Overage > 0 || r.Granted > 0 && r.Drawn >= r.Granted:
@@ -261,8 +260,11 @@ func (p *Page) cards(q *request, b *monthView, s span, now domain.Instant) error
 			if r.State == stateGood || len(b.Cards) == cardsShown {
 				return nil
 			}
-			course := courseOf(v.Ledger.Course(q.view.Tenant, q.month, r.Country, r.Plan, r.User), r, s, now)
-			b.Cards = append(b.Cards, card{*r, q.says(r), q.foretells(r), q.burnDown(r, s, now, course, true)})
+			curve, ok := v.Ledger.PoolCurve(q.view.Tenant, q.month, r.key())
+			if !ok || r.index >= len(curve.Buckets) {
+				continue // it has become another meanwhile
+			}
+			b.Cards = append(b.Cards, card{*r, q.says(r), q.foretells(r), q.burnDown(r, s, now, courseOf(curve.Slots, r, s, now), true)})
 		}
 		return nil
 	})
@@ -270,14 +272,15 @@ func (p *Page) cards(q *request, b *monthView, s span, now domain.Instant) error
 }
 
 // courseOf is what was left of a bucket at the end of each slot, until now.
-func courseOf(slots []domain.CourseSlot, r *poolRow, s span, now domain.Instant) []balance {
+func courseOf(slots []domain.CurveSlot, r *poolRow, s span, now domain.Instant) []balance {
 	left := r.Granted
 	course := []balance{{s.From, left}}
+	after := r.left(slots)
 	for i := range slots {
 		if last := course[len(course)-1]; last.At < slots[i].From {
 			course = append(course, balance{slots[i].From, left})
 		}
-		left -= slots[i].Billed[r.index]
+		left = after[i]
 		course = append(course, balance{slots[i].To, left})
 	}
 	if last := course[len(course)-1]; last.At < min(now, s.To) {

@@ -45,20 +45,34 @@ type dayLeft struct {
 	Billed, Left int64
 }
 
-// days are a course by the tenant's days.
-func days(slots []domain.CourseSlot, r *poolRow, zone *time.Location) (all []dayLeft) {
-	left := r.Granted
+// left is what is left of the row's bucket after each slot: what was granted less
+// what was drawn, or, where calls were over it, what they were over it. Of linked
+// buckets one may have something left when all of them end.
+func (r *poolRow) left(slots []domain.CurveSlot) []int64 {
+	used, over := int64(0), int64(0)
+	all := make([]int64, len(slots))
 	for i := range slots {
-		billed := slots[i].Billed[r.index]
-		left -= billed
+		used += slots[i].Billed[r.index] - slots[i].Over[r.index]
+		over += slots[i].Over[r.index]
+		if all[i] = r.Granted - used; over > 0 {
+			all[i] = -over
+		}
+	}
+	return all
+}
+
+// days are a course by the tenant's days.
+func days(slots []domain.CurveSlot, r *poolRow, zone *time.Location) (all []dayLeft) {
+	left := r.left(slots)
+	for i := range slots {
 		year, month, day := slots[i].From.Time().In(zone).Date()
 		at := domain.InstantOf(time.Date(year, month, day, 0, 0, 0, 0, zone))
 		if n := len(all); n == 0 || all[n-1].Day != at {
 			all = append(all, dayLeft{Day: at})
 		}
 		last := &all[len(all)-1]
-		last.Billed += billed
-		last.Left = left
+		last.Billed += slots[i].Billed[r.index]
+		last.Left = left[i]
 	}
 	return all
 }
@@ -126,10 +140,10 @@ func notThere(err error) error {
 }
 
 // courseSlots are the slots of a pool as its course is drawn from.
-func courseSlots(v *projections.PoolView) []domain.CourseSlot {
-	slots := make([]domain.CourseSlot, len(v.Slots))
+func courseSlots(v *projections.PoolView) []domain.CurveSlot {
+	slots := make([]domain.CurveSlot, len(v.Slots))
 	for i, s := range v.Slots {
-		slots[i] = domain.CourseSlot{From: domain.InstantOf(instant(s.From)), To: domain.InstantOf(instant(s.To)), Billed: s.Billed}
+		slots[i] = domain.CurveSlot{CourseSlot: domain.CourseSlot{From: domain.InstantOf(instant(s.From)), To: domain.InstantOf(instant(s.To)), Billed: s.Billed}, Over: s.Overage}
 	}
 	return slots
 }

@@ -42,6 +42,7 @@ type view struct {
 	Zone      *time.Location
 	ZoneName  string
 	Position  uint64
+	At        uint64 // as of which the page was asked for, and so are those it leads to; 0: now
 	Person    string
 	SignedIn  bool   // and may sign out
 	Act       bool   // the person may change what is shown
@@ -134,12 +135,12 @@ func (p *Page) enter(q *request) error {
 		return nil
 	}
 	tenant := v.Tenant
-	v.Tenant = "" // what is not there, or not theirs, is not shown around
-	if err := person.Admit(tenant, q.Method == http.MethodPost); err != nil {
+	v.Tenant = ""                                                               // what is not there, or not theirs, is not shown around
+	act := q.Method == http.MethodPost && q.URL.Path != "/"+tenant+"/documents" // a replay changes nothing
+	if err := person.Admit(tenant, act); err != nil {
 		return err
 	}
-	_, act := person.May(tenant)
-	v.Act = act
+	_, v.Act = person.May(tenant)
 	known := slices.IndexFunc(v.Tenants, func(t finance.TenantInfo) bool { return t.Tenant == tenant })
 	nobodys := tenant == domain.NoTenant && q.URL.Path == "/"+tenant+"/suspense"
 	if known < 0 && !nobodys {
@@ -152,11 +153,22 @@ func (p *Page) enter(q *request) error {
 		}
 	}
 	if p.Read != nil {
-		p.Read(q.Request, person, tenant, "page") // forms too: what came of them is shown
+		what := "page" // forms too: what came of them is shown
+		if strings.HasSuffix(q.URL.Path, "/export") {
+			what = "export"
+		}
+		p.Read(q.Request, person, tenant, what)
 	}
 	v.Tenant, v.Month = tenant, name
-	if nobodys {
-		return nil // whose records these are can't be read
+	if c, err := q.Cookie(saidCookie); err == nil && q.Method == http.MethodGet {
+		if text, err := base64.RawURLEncoding.DecodeString(c.Value); err == nil {
+			v.Said = string(text)
+		}
+		q.keep(saidCookie, "", "/"+tenant, -time.Second)
+	}
+	if nobodys { // whose records these are can't be read
+		v.ZoneName = v.Zone.String()
+		return nil
 	}
 	v.Months = p.monthsOf(v.Tenants[known])
 	if name == "" && len(v.Months) > 0 {
@@ -171,12 +183,6 @@ func (p *Page) enter(q *request) error {
 	}
 	v.ZoneName = v.Zone.String()
 	p.tabs(q)
-	if c, err := q.Cookie(saidCookie); err == nil && q.Method == http.MethodGet {
-		if text, err := base64.RawURLEncoding.DecodeString(c.Value); err == nil {
-			v.Said = string(text)
-		}
-		q.keep(saidCookie, "", "/"+tenant, -time.Second)
-	}
 	return nil
 }
 

@@ -485,6 +485,21 @@ func TestPoolAddsUp(t *testing.T) {
 	}
 }
 
+// TestLinkedPoolEnds: of a pool of linked buckets one ends all, and what the others
+// have left is nobody's.
+func TestLinkedPoolEnds(t *testing.T) {
+	slot := func(domestic, over, international int64) domain.CurveSlot {
+		return domain.CurveSlot{CourseSlot: domain.CourseSlot{Billed: []int64{domestic, international}}, Over: []int64{over, 0}}
+	}
+	slots := []domain.CurveSlot{slot(600, 0, 0), slot(400, 0, 600), slot(900, 900, 0), slot(600, 600, 0)}
+	if diff := cmp.Diff([]int64{2400, 2000, -900, -1500}, (&poolRow{Granted: 3000}).left(slots)); diff != "" {
+		t.Errorf("domestic: -want +got:\n%s", diff)
+	}
+	if diff := cmp.Diff([]int64{600, 0, 0, 0}, (&poolRow{Granted: 600, index: 1}).left(slots)); diff != "" {
+		t.Errorf("international: -want +got:\n%s", diff)
+	}
+}
+
 // TestSearch finds calls by user, by number however it is written, and by id.
 func TestSearch(t *testing.T) {
 	r := newFullRig(t)

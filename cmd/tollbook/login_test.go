@@ -150,6 +150,8 @@ func TestTokens(t *testing.T) {
 		{"reader", "/contoso/2026-10", "", 200},
 		{"reader", "/fabrikam/2026-10", "", 403},
 		{"reader", "/contoso/exceptions", "month=2026-10&exception=unrated&why=x", 403},
+		{"reader", "/contoso/documents", "month=2026-10", 404}, // a replay changes nothing, and nothing was issued
+		{"nobody", "/contoso/documents", "month=2026-10", 303},
 		{"auditor", "/-/suspense", "", 200},
 		{"reader", "/-/suspense", "", 403},
 		{"reader", "/contoso/suspense?position=1", "", 404},

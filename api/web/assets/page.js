@@ -35,7 +35,7 @@ if (live && "EventSource" in window) {
       const wait = last + pause - Date.now();
       if (wait > 0) await new Promise((done) => setTimeout(done, wait));
       const asked = newest;
-      const response = await fetch(location.href, { headers: { "Tollbook-Part": "live" } });
+      const response = await fetch(location.href);
       if (response.redirected) return location.reload(); // to sign in again
       if (!response.ok) return;
       const made = new DOMParser().parseFromString(await response.text(), "text/html");
