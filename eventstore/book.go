@@ -98,9 +98,11 @@ type Book struct {
 	tree   merkle.Tree    // over all events up to head; its peaks are never changed in place
 	chunks []merkle.Hash  // roots of its full chunks
 	firsts []uint64       // position of the first event of block n+1 at n
-	failed error
-	closed bool
-	reads  sync.WaitGroup // Events that read the log now
+	// Of the newest generation, as of the head, and of the one that was read last.
+	symbols, older *block.Symbols
+	failed         error
+	closed         bool
+	reads          sync.WaitGroup // Events that read the log now
 
 	// The committer's.
 	chain      chain
@@ -213,6 +215,7 @@ func (b *Book) load(ctx context.Context, dir string, o Options) error {
 		return b.twice(ctx, err)
 	}
 	b.head, b.tree, b.chunks = b.chain.head, b.chain.tree, b.chain.chunks
+	b.symbols = b.chain.symbols.Clone()
 	b.take() // of what was read again, if that is much
 	return b.anchor.write(b.head)
 }

@@ -232,6 +232,7 @@ func (p *pending) seal() error {
 	b.mu.Lock()
 	b.head, b.firsts = c.head, append(b.firsts, blk.First)
 	b.tree, b.chunks, b.sealed = tree, chunks, blk.SealedAt
+	b.symbols = c.symbols.Clone()
 	b.mu.Unlock()
 	b.tell(Update{c.head, blk.First, blk.Events, repeats})
 	b.take()

@@ -116,7 +116,7 @@ func (b *Book) eventsOf(ctx context.Context, n uint64, symbols *block.Symbols, w
 // calls reads the calls of block n, which r is of, and whatever symbols it needs.
 func (b *Book) calls(ctx context.Context, r *block.Reader, n uint64, symbols *block.Symbols, keep func(uint64, domain.Event)) error {
 	if symbols.From() != r.SymbolsFrom() {
-		*symbols = block.Symbols{}
+		*symbols = b.symbolsOf(r.SymbolsFrom())
 	}
 	err := b.read(ctx, max(symbols.Next(), r.SymbolsFrom()), n, func(data []byte) error {
 		before, err := block.NewReader(data)
@@ -128,12 +128,36 @@ func (b *Book) calls(ctx context.Context, r *block.Reader, n uint64, symbols *bl
 	if err != nil {
 		return err
 	}
+	b.keepSymbols(symbols)
 	return r.Calls(symbols, block.AllFields, func(position uint64, e *domain.Event, c *domain.Call) error {
 		event, call := *e, *c
 		event.Data = &call
 		keep(position, event)
 		return nil
 	})
+}
+
+// symbolsOf are those of a generation as far as they are known: all of the newest,
+// and what was read last of another one. Reading them anew takes all blocks of the
+// generation, small as most of them may be.
+func (b *Book) symbolsOf(from uint64) block.Symbols {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range []*block.Symbols{b.symbols, b.older} {
+		if s != nil && s.From() == from {
+			return *s.Clone()
+		}
+	}
+	return block.Symbols{}
+}
+
+// keepSymbols keeps those of an older generation for the next one who reads there.
+func (b *Book) keepSymbols(s *block.Symbols) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s.From() != b.symbols.From() && (b.older == nil || b.older.From() != s.From() || b.older.Next() < s.Next()) {
+		b.older = s.Clone()
+	}
 }
 
 // read calls each with blocks from to to.
