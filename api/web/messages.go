@@ -408,6 +408,8 @@ var italian = map[string]string{
 	"%d row|%d rows":            "%d riga|%d righe",
 	"Findings":                  "Osservazioni",
 	"Staged by":                 "Preparato da",
+	"There are no calls yet.":   "Non ci sono ancora chiamate.",
+	"manifest":                  "manifesto",
 	"hides everybody's deck":    "nasconde il listino di tutti",
 	"staged by %s, %s":          "preparato da %s, %s",
 	"%d error|%d errors":        "%d errore|%d errori",

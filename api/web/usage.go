@@ -62,6 +62,7 @@ func (p *Page) search(q *request) error {
 			v.Month, q.month = month, id
 		}
 	}
+	b.Counted = v.Month == "" // there is nothing to count
 	b.Short = utf8.RuneCountInString(b.Text) < projections.ShortestText
 	if !b.Short && v.Month != "" {
 		ask := finance.SearchQuery{Tenant: v.Tenant, Month: v.Month, Text: b.Text, After: afterOf(values), Limit: foundShown}

@@ -501,7 +501,7 @@ func (v *visitor) downloads(month string) {
 		same(what, got)
 	}
 	seen := map[string]bool{}
-	for _, href := range eval[[]string](v, `[...document.querySelectorAll("#export-links a")].map(a => a.href)`) {
+	for _, href := range eval[[]string](v, `[...document.querySelectorAll("#export-links a.button")].map(a => a.href)`) {
 		at, err := url.Parse(href)
 		if err != nil {
 			v.t.Fatal(err)
