@@ -47,8 +47,8 @@ const groupRows = 100_000
 // batchRows is how many rows are handed to the library at once.
 const batchRows = 1000
 
-// parquet writes the calls, in row groups. The manifest is among the file's metadata,
-// each of its fields under its own name.
+// parquet writes the calls, in row groups. Which state of the book they are of is in
+// the file's metadata, field by field as the manifest has it; the rest is beside it.
 func (e *Export) parquet(ctx context.Context, w *writer) error {
 	options := []parquet.WriterOption{
 		parquet.CreatedBy("tollbook", Version, ""), // nothing that a later build would write otherwise

@@ -100,7 +100,7 @@ func (c *forecastCmd) offline(ctx context.Context, std Streams) (forecast.Docume
 const poolWidth = 39
 
 func printForecast(w writer, d forecast.Document, p paint) {
-	fmt.Fprintf(w, "%s  position %d, as of %s\n\n", p.bold("Forecast of "+d.Tenant+", "+d.Month), d.Position, d.Now)
+	fmt.Fprintf(w, "%s  position %d, as of %s\n\n", p.bold("Forecast of "+d.Tenant+", "+d.Month), d.Position, toSecond(d.Now))
 	if len(d.Pools) == 0 {
 		fmt.Fprintln(w, "No licence of the tenant touches the month.")
 		return
