@@ -129,11 +129,15 @@ func (x *Explainer) Line(ctx context.Context, q ExplainLineRequest) (d projectio
 		}
 		after = &domain.Share{At: domain.InstantOf(at), Ref: domain.Ref(q.After.Ref)}
 	}
+	var r projections.LineReading
 	err = x.ask(ctx, q.Tenant, month, q.AsOf, func(v *projections.View) (err error) {
-		d, err = v.Line(q.Tenant, month, q.LineQuery, after, pageOf(q.Limit))
+		r, err = v.Line(q.Tenant, month, q.LineQuery, after, pageOf(q.Limit))
 		return asWrong(err)
 	})
-	return d, err
+	if err != nil {
+		return d, err
+	}
+	return r.Document(), nil
 }
 
 // Pool explains the grant of a pool.

@@ -168,8 +168,12 @@ type calls struct {
 	spans   []chunkSpan        // of each chunk
 }
 
-// A chunkSpan is when the first and the last call of a chunk were answered.
-type chunkSpan struct{ from, to Instant }
+// A chunkSpan is when the first and the last call of a chunk were answered, and what
+// searches keep of it.
+type chunkSpan struct {
+	from, to Instant
+	leads    *leads
+}
 
 func (s *chunkSpan) add(at Instant) { s.from, s.to = min(s.from, at), max(s.to, at) }
 
@@ -202,7 +206,7 @@ func (l *calls) add(c call, user, source uint32, id CallID, said Instant) uint32
 		l.saids[index] = said
 	}
 	if index&(chunkSize-1) == 0 {
-		l.spans = append(l.spans, chunkSpan{c.at, c.at})
+		l.spans = append(l.spans, chunkSpan{c.at, c.at, &leads{}})
 	}
 	l.spans[index>>chunkBits].add(c.at)
 	l.chunked.add(c)

@@ -223,7 +223,7 @@ func (i *MonthImage) AddCalls(rows []byte) (fill func() error, err error) {
 	if l.spans == nil {
 		l.spans = make([]chunkSpan, 0, (int(i.Calls)+ImageChunk-1)/ImageChunk) // it never moves: others may fill in theirs
 	}
-	l.spans = append(l.spans, chunkSpan{i.End, i.Start})
+	l.spans = append(l.spans, chunkSpan{i.End, i.Start, &leads{}})
 	span := &l.spans[len(l.spans)-1]
 	a := i.month.account
 	from, to := i.Start, i.End

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"sync"
 )
 
 // A CallSearch looks for calls of a month by what they say. What a call says is
@@ -138,17 +139,7 @@ func (s *CallSearch) Find(w Wanted) *FoundCalls {
 
 // findIn looks at one chunk of so many, from this one on.
 func (f *FoundCalls) findIn(found *topOf[uint32], chunk int, gone []uint64) {
-	s, w, wanted := f.search, &f.wanted, f.users
-	users, numbers := f.named > 0, w.Number != NumberStart{}
-	look := func(chunk, j int) {
-		c := &s.calls.chunks[chunk][j]
-		if !(w.Any || users && wanted[s.calls.users.chunks[chunk][j]] || numbers && w.Number.of(c)) || found.full && f.beyond(found, c.at, c.at) {
-			return
-		}
-		if index := uint32(chunk)<<chunkBits + uint32(j); gone[index/64]>>(index%64)&1 == 0 && f.before(&s.calls, s.sources, index) {
-			found.add(index)
-		}
-	}
+	s, w := f.search, &f.wanted
 	// Calls come roughly in order: beginning at the end that is wanted, what is kept
 	// soon is what stays.
 	var chunks []int
@@ -158,18 +149,98 @@ func (f *FoundCalls) findIn(found *topOf[uint32], chunk int, gone []uint64) {
 	if !w.First {
 		slices.Reverse(chunks)
 	}
+	var like []uint16
 	for _, chunk := range chunks {
-		span, n := s.calls.spans[chunk], len(s.calls.users.chunks[chunk])
-		if found.full && f.beyond(found, span.from, span.to) {
+		if span := s.calls.spans[chunk]; found.full && f.beyond(found, span.from, span.to) {
 			continue
 		}
-		for j := range n {
-			if !w.First {
-				j = n - 1 - j
+		if like = f.like(like[:0], chunk); !w.First {
+			slices.Reverse(like)
+		}
+		for _, j := range like {
+			if at := s.calls.chunks[chunk][j].at; found.full && f.beyond(found, at, at) {
+				continue
 			}
-			look(chunk, j)
+			if index := uint32(chunk)<<chunkBits + uint32(j); gone[index/64]>>(index%64)&1 == 0 && f.before(&s.calls, s.sources, index) {
+				found.add(index)
+			}
 		}
 	}
+}
+
+// like appends the calls of a chunk that are wanted, whenever they were.
+func (f *FoundCalls) like(all []uint16, chunk int) []uint16 {
+	s, w, wanted := f.search, &f.wanted, f.users
+	users := s.calls.users.chunks[chunk]
+	calls := s.calls.chunks[chunk][:len(users)]
+	switch {
+	case w.Any:
+		for j := range users {
+			all = append(all, uint16(j))
+		}
+	case w.Number == NumberStart{}:
+		if f.named == 0 {
+			return all
+		}
+		for j, user := range users {
+			if wanted[user] {
+				all = append(all, uint16(j))
+			}
+		}
+	case len(users) == chunkSize: // it stays as it is
+		from, to := w.Number.leads()
+		for j, lead := range s.calls.spans[chunk].leads.of(calls) {
+			if lead-from < to-from && w.Number.of(&calls[j]) || wanted[users[j]] {
+				all = append(all, uint16(j))
+			}
+		}
+	default:
+		for j, user := range users {
+			if w.Number.of(&calls[j]) || wanted[user] {
+				all = append(all, uint16(j))
+			}
+		}
+	}
+	return all
+}
+
+// leads are the first digits of the numbers called by the calls of a full chunk, a
+// twelfth of what the calls take, made by the first search for a number.
+type leads struct {
+	once sync.Once
+	list []uint32 // leadDigits of them; a shorter number has zeros behind it
+}
+
+const leadDigits = 9
+
+func (l *leads) of(calls []call) []uint32 {
+	l.once.Do(func() {
+		l.list = make([]uint32, len(calls))
+		for j := range calls {
+			n := calls[j].called()
+			if n.Len > leadDigits {
+				l.list[j] = uint32(n.Digits / pow10[n.Len-leadDigits])
+			} else {
+				l.list[j] = uint32(n.Digits * pow10[leadDigits-n.Len])
+			}
+		}
+	})
+	return l.list
+}
+
+// leads are those of all numbers that begin so, and of some that don't: [from, to).
+func (s *NumberStart) leads() (from, to uint32) {
+	for n := range s.to {
+		if s.to[n] == 0 {
+			continue // the start is longer
+		}
+		if n < leadDigits {
+			return uint32(s.from[n] * pow10[leadDigits-n]), uint32(s.to[n] * pow10[leadDigits-n])
+		}
+		from := uint32(s.from[n] / pow10[n-leadDigits])
+		return from, from + 1
+	}
+	return 0, 0
 }
 
 // beyond reports whether no call of this time can take the place of one that is kept.

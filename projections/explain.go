@@ -301,8 +301,7 @@ const MaxPage = 10_000
 
 // Line is the one line that q picks, with the calls after one; nil: from the
 // first. Where q picks none or several, the error says which there are.
-func (v *View) Line(tenant string, month domain.Month, q LineQuery, after *domain.Share, limit int) (LineDocument, error) {
-	d := LineDocument{AsOf: v.asOf(tenant, month), Calls: []LineCall{}}
+func (v *View) Line(tenant string, month domain.Month, q LineQuery, after *domain.Share, limit int) (r LineReading, err error) {
 	invoices := v.Ledger.Rating(tenant, month).Invoices
 	var invoice *domain.Invoice
 	var line *domain.InvoiceLine
@@ -321,25 +320,39 @@ func (v *View) Line(tenant string, month domain.Month, q LineQuery, after *domai
 	}
 	switch {
 	case picked == 0:
-		return d, fmt.Errorf("no line of %s is so; see 'tollbook invoice --tenant %s --month %s'", month, tenant, month)
+		return r, fmt.Errorf("no line of %s is so; see 'tollbook invoice --tenant %s --month %s'", month, tenant, month)
 	case picked > 1:
 		more := ""
 		if picked > linesNamed {
 			more = fmt.Sprintf("; and %d more", picked-linesNamed)
 		}
-		return d, fmt.Errorf("%d lines are so, name one: %s%s", picked, strings.Join(names, "; "), more)
+		return r, fmt.Errorf("%d lines are so, name one: %s%s", picked, strings.Join(names, "; "), more)
 	}
-	d.Line = lineOfMonth(invoice.Country, invoice.Plan, *line)
-	shares, more := v.Ledger.LineCalls(tenant, month, invoice.Country, invoice.Plan, line.Line, after, min(max(limit, 1), MaxPage))
-	for i := range shares {
-		s := &shares[i]
-		d.Calls = append(d.Calls, LineCall{Ref(s.Ref), s.At.String(), s.User, s.Called.String(), s.Billed, s.Over, s.Outside, s.Exact.RatString()})
+	r.asOf, r.line = v.asOf(tenant, month), lineOfMonth(invoice.Country, invoice.Plan, *line)
+	r.calls, r.more = v.Ledger.LineCalls(tenant, month, invoice.Country, invoice.Plan, line.Line, after, min(max(limit, 1), MaxPage))
+	return r, nil
+}
+
+// A LineReading is a page of a line, to be put into words when the view is somebody
+// else's again.
+type LineReading struct {
+	asOf  AsOf
+	line  LineOfMonth
+	calls []domain.Share
+	more  bool
+}
+
+// Document is the page in words.
+func (r *LineReading) Document() LineDocument {
+	d := LineDocument{AsOf: r.asOf, Line: r.line, Calls: make([]LineCall, len(r.calls))}
+	for i := range r.calls {
+		d.Calls[i] = lineCall(&r.calls[i])
 	}
-	if more {
+	if r.more {
 		last := &d.Calls[len(d.Calls)-1]
 		d.Next = &After{last.At, last.Ref}
 	}
-	return d, nil
+	return d
 }
 
 // linesNamed is how many lines an error names.

@@ -115,18 +115,21 @@ func (d *Desk) Month(ctx context.Context, tenant, month string, at uint64) (proj
 	return tell(d.Explainer.Statement(ctx, api.StatementRequest{Tenant: tenant, Month: id.String(), At: at}))
 }
 
-// Calls are a page of a month's calls.
+// Calls are a page of a month's calls (q.Limit 0: a hundred).
 func (d *Desk) Calls(ctx context.Context, q api.CallsRequest) (projections.CallsDocument, error) {
+	q.Limit = cmp.Or(q.Limit, defaultPage)
 	return tell(d.Explainer.Calls(ctx, q))
 }
 
-// Line explains an invoice line by a page of its calls.
+// Line explains an invoice line by a page of its calls (q.Limit 0: a hundred).
 func (d *Desk) Line(ctx context.Context, q api.ExplainLineRequest) (projections.LineDocument, error) {
+	q.Limit = cmp.Or(q.Limit, defaultPage)
 	return tell(d.Explainer.Line(ctx, q))
 }
 
-// Grant explains the minutes of a pool by its licences.
+// Grant explains the minutes of a pool by a page of its licences (q.Limit 0: a hundred).
 func (d *Desk) Grant(ctx context.Context, q api.ExplainPoolRequest) (projections.GrantDocument, error) {
+	q.Limit = cmp.Or(q.Limit, defaultPage)
 	return tell(d.Explainer.Pool(ctx, q))
 }
 

@@ -13,8 +13,8 @@ import (
 
 // Of a page, where nothing is said of it.
 const (
-	defaultTop   = 10
-	defaultCalls = 100
+	defaultTop  = 10
+	defaultPage = 100
 )
 
 // A PoolQuery names a pool of a month, and how many of its users and destinations
@@ -83,6 +83,6 @@ func (c *counts) goOn(what string, count func(context.Context)) {
 // [projections.View.Overflow]. Who wants all pages of one position gives q.At, for
 // which the month is made again from the book. Errors: 400, also where there is no such pool.
 func (d *Desk) Overflow(ctx context.Context, q OverflowQuery) (projections.OverflowPage, error) {
-	q.Limit = cmp.Or(q.Limit, defaultCalls)
+	q.Limit = cmp.Or(q.Limit, defaultPage)
 	return tell(d.Explainer.Overflow(ctx, q))
 }

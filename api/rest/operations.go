@@ -47,7 +47,7 @@ type cursor struct {
 // A CursorQuery asks for a page.
 type CursorQuery struct {
 	Cursor string `query:"cursor" maxLength:"4096" doc:"From the Link header of the page before; without it, the first page."`
-	Limit  int    `query:"limit" minimum:"0" maximum:"10000" doc:"How many of the list a page has at most; 0: a default."`
+	Limit  int    `query:"limit" minimum:"0" maximum:"10000" doc:"How many of the list a page has at most; 0: 100."`
 }
 
 func (q *CursorQuery) read() (c cursor, err error) {
