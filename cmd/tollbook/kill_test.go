@@ -319,8 +319,11 @@ var everyFault = os.Getenv("FAULTS") == "full"
 func TestKill(t *testing.T) {
 	random := rand.New(rand.NewPCG(flipSeed(t), 0))
 	dir, s, rounds := t.TempDir(), newSenders(), 20
-	if everyFault {
+	switch {
+	case everyFault:
 		rounds = 100
+	case raceDetector:
+		rounds = 8
 	}
 
 	setup := serve(t, dir)
