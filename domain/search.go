@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
-	"sync"
+	"sync/atomic"
 )
 
 // A CallSearch looks for calls of a month by what they say. What a call says is
@@ -207,25 +207,27 @@ func (f *FoundCalls) like(all []uint16, chunk int) []uint16 {
 // leads are the first digits of the numbers called by the calls of a full chunk, a
 // twelfth of what the calls take, made by the first search for a number.
 type leads struct {
-	once sync.Once
-	list []uint32 // leadDigits of them; a shorter number has zeros behind it
+	list atomic.Pointer[[]uint32] // leadDigits of them; a shorter number has zeros behind it
 }
 
 const leadDigits = 9
 
+// of makes the list if nobody has; searches that do so at once make the same one.
 func (l *leads) of(calls []call) []uint32 {
-	l.once.Do(func() {
-		l.list = make([]uint32, len(calls))
-		for j := range calls {
-			n := calls[j].called()
-			if n.Len > leadDigits {
-				l.list[j] = uint32(n.Digits / pow10[n.Len-leadDigits])
-			} else {
-				l.list[j] = uint32(n.Digits * pow10[leadDigits-n.Len])
-			}
+	if list := l.list.Load(); list != nil {
+		return *list
+	}
+	list := make([]uint32, len(calls))
+	for j := range calls {
+		n := calls[j].called()
+		if n.Len > leadDigits {
+			list[j] = uint32(n.Digits / pow10[n.Len-leadDigits])
+		} else {
+			list[j] = uint32(n.Digits * pow10[leadDigits-n.Len])
 		}
-	})
-	return l.list
+	}
+	l.list.Store(&list)
+	return list
 }
 
 // leads are those of all numbers that begin so, and of some that don't: [from, to).
